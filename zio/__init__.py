@@ -1,0 +1,78 @@
+"""zio: coroutine I/O in blocking style, on greenlet. No async/await, no monkey-patching.
+
+Part of the distribution ``nats-zio``. (A package of the same name on PyPI is unrelated.)
+"""
+
+from . import debug, lowlevel, net, testing
+from ._core import (
+    BlockingNotAllowed,
+    BrokenLock,
+    Busy,
+    Cancelled,
+    CancelScope,
+    ChannelClosed,
+    Closed,
+    Deadlock,
+    ForkedError,
+    Runtime,
+    RuntimeClosed,
+    Task,
+    WouldBlock,
+    WrongLoop,
+    background,
+    move_on_after,
+    run,
+    shield,
+    timeout,
+)
+from .channels import Channel
+from .groups import TaskGroup
+from .selecting import after, select
+from .signals import signals
+from .sync import Condition, Event, Future, Lock, Semaphore
+from .tasks import current_task, maybe_pause, now, pause, sleep, spawn
+from .threads import from_thread, to_thread
+
+__all__ = [
+    "BlockingNotAllowed",
+    "BrokenLock",
+    "Busy",
+    "CancelScope",
+    "Cancelled",
+    "Channel",
+    "ChannelClosed",
+    "Closed",
+    "Condition",
+    "Deadlock",
+    "Event",
+    "ForkedError",
+    "Future",
+    "Lock",
+    "Runtime",
+    "RuntimeClosed",
+    "Semaphore",
+    "Task",
+    "TaskGroup",
+    "WouldBlock",
+    "WrongLoop",
+    "after",
+    "background",
+    "current_task",
+    "debug",
+    "from_thread",
+    "lowlevel",
+    "maybe_pause",
+    "move_on_after",
+    "net",
+    "now",
+    "pause",
+    "run",
+    "select",
+    "shield",
+    "signals",
+    "sleep",
+    "spawn",
+    "testing",
+    "timeout",
+    "to_thread",
+]

@@ -1,0 +1,76 @@
+"""The kernel: the only code that knows greenlet, epoll and the clock.
+
+It imports nothing from the rest of ``zio``; the rest uses the names below.
+"""
+
+from .cancel import CancelScope, current_holder, move_on_after, shield, timeout
+from .clock import Clock, MonotonicClock, VirtualClock
+from .errors import (
+    BlockingNotAllowed,
+    BrokenLock,
+    Busy,
+    Cancelled,
+    ChannelClosed,
+    Closed,
+    Deadlock,
+    ForkedError,
+    RuntimeClosed,
+    WouldBlock,
+    WrongLoop,
+)
+from .fiber import Fiber
+from .foreign import RuntimeThread, call_elsewhere, current_owner, edit_elsewhere
+from .homed import Homed
+from .poller import READ, WRITE, Pollable
+from .pool import Job, worker_loop
+from .runtime import Runtime, background, run, runtime_here
+from .scheduler import Loop, here
+from .task import Task
+from .waiter import ARMED, CANCELLED, FAILED, TIMED_OUT, WOKEN, Waiter, WaitQueue
+
+__all__ = [
+    "ARMED",
+    "CANCELLED",
+    "FAILED",
+    "READ",
+    "TIMED_OUT",
+    "WOKEN",
+    "WRITE",
+    "BlockingNotAllowed",
+    "BrokenLock",
+    "Busy",
+    "CancelScope",
+    "Cancelled",
+    "ChannelClosed",
+    "Clock",
+    "Closed",
+    "Deadlock",
+    "Fiber",
+    "ForkedError",
+    "Homed",
+    "Job",
+    "Loop",
+    "MonotonicClock",
+    "Pollable",
+    "Runtime",
+    "RuntimeClosed",
+    "RuntimeThread",
+    "Task",
+    "VirtualClock",
+    "WaitQueue",
+    "Waiter",
+    "WouldBlock",
+    "WrongLoop",
+    "background",
+    "call_elsewhere",
+    "current_holder",
+    "current_owner",
+    "edit_elsewhere",
+    "here",
+    "move_on_after",
+    "run",
+    "runtime_here",
+    "shield",
+    "timeout",
+    "worker_loop",
+]

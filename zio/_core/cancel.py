@@ -1,0 +1,358 @@
+"""Cancel scopes: level-triggered, nested, each with an optional deadline and shield.
+
+Scopes and tasks form one tree of nodes. ``cancel_called`` says that this node was cancelled itself;
+``cancelled`` says that it is under a cancelled node with no shield between. A task reads its innermost
+node. Cancelling walks down the tree once, sets ``cancelled`` and ends the waits of parked tasks; a task
+that runs has its loop's budget set to zero, so that its next blocking call takes the slow path and raises:
+the fast path needs no test of its own.
+
+In a plain thread the same scopes work: the thread has a node of its own, and what blocks there consults it.
+"""
+
+from __future__ import annotations
+
+import threading
+from time import monotonic
+from typing import TYPE_CHECKING, Any, Literal, Protocol, Self
+
+from greenlet import getcurrent
+
+from .errors import Cancelled
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+    from .scheduler import Loop
+
+
+class ScopeNode:
+    """A place in the cancel tree: a scope, a task, or the base of a group."""
+
+    __slots__ = ("__weakref__", "cancel_called", "cancelled", "holder", "kids", "parent", "shielded")
+
+    parent: ScopeNode | None
+    kids: dict[ScopeNode, None] | None  # insertion-ordered, for reproducible runs
+    holder: Holder | None  # the task or thread on whose stack this scope lies
+
+    def __init__(self) -> None:
+        self.parent = None
+        self.kids = None
+        self.cancel_called = False
+        self.cancelled = False
+        self.shielded = False
+        self.holder = None
+
+
+class Holder(ScopeNode):
+    """A node with a stack of scopes: a task, or a plain thread."""
+
+    __slots__ = ("scope",)
+
+    scope: ScopeNode  # the innermost scope; the holder itself if it has entered none
+
+    def cancel_arrived(self) -> None:
+        """The innermost scope has become cancelled: end the wait this holder is in, if any."""
+        raise NotImplementedError
+
+    def scope_changed(self) -> None:
+        """Another scope is now the innermost one."""
+
+
+def spread_cancel(node: ScopeNode) -> None:
+    """Mark ``node`` and all below it, shields excepted, as cancelled, and tell the holders."""
+    reached = []
+    stack = [node]
+    while stack:
+        current = stack.pop()
+        if current.cancelled:
+            continue
+        current.cancelled = True
+        if current.holder is not None and current.holder.scope is current:
+            reached.append(current.holder)
+        if current.kids:
+            stack.extend(kid for kid in reversed(current.kids) if not kid.shielded)
+    for holder in reached:
+        holder.cancel_arrived()
+
+
+def adopt(parent: ScopeNode, node: ScopeNode) -> None:
+    node.parent = parent
+    if parent.kids is None:
+        parent.kids = {}
+    parent.kids[node] = None
+    node.cancelled = node.cancel_called or (parent.cancelled and not node.shielded)
+
+
+def _without_cancelled(exc: BaseException) -> BaseException | None:
+    """``exc`` with every Cancelled removed; None if nothing else was in it."""
+    if isinstance(exc, Cancelled):
+        return None
+    if isinstance(exc, BaseExceptionGroup):
+        return exc.split(Cancelled)[1]
+    return exc
+
+
+def _contains_cancelled(exc: BaseException) -> bool:
+    if isinstance(exc, BaseExceptionGroup):
+        return exc.subgroup(Cancelled) is not None
+    return isinstance(exc, Cancelled)
+
+
+class CancelScope(ScopeNode):
+    """``with CancelScope() as scope:`` a block that ``scope.cancel()`` ends.
+
+    Inside a cancelled scope every blocking call raises :class:`zio.Cancelled` until the block is left; the
+    block's own scope takes the exception there and execution goes on behind it. ``deadline`` is a time of
+    :func:`zio.now` (seconds); it may be changed while the block runs. ``shield=True`` keeps cancels from
+    outside away. ``cancel`` may be called from any thread.
+
+    Attributes: ``cancel_called``; ``cancelled_caught`` (the block was cut short); ``expired`` (it was the
+    deadline that did so).
+    """
+
+    __slots__ = ("_deadline", "_entered", "_loop", "_timer_at", "cancelled_caught", "timed_out")
+
+    sleeping = False  # for the timer heap
+
+    def __init__(self, *, deadline: float | None = None, shield: bool = False) -> None:
+        super().__init__()
+        self.shielded = shield
+        self._deadline = deadline
+        self._timer_at: float | None = None
+        self._loop: Loop | None = None
+        self._entered = False
+        self.cancelled_caught = False
+        self.timed_out = False
+
+    @property
+    def deadline(self) -> float | None:
+        """When the block is cancelled, as a time of :func:`zio.now`; None for never. Assignable."""
+        return self._deadline
+
+    @deadline.setter
+    def deadline(self, value: float | None) -> None:
+        self._deadline = value
+        if self._entered:
+            self._arm()
+
+    @property
+    def shield(self) -> bool:
+        return self.shielded
+
+    @property
+    def expired(self) -> bool:
+        """Whether the deadline cut the block short."""
+        return self.timed_out and self.cancelled_caught
+
+    def cancel(self) -> None:
+        """Cancel the block: what waits in it ends with Cancelled, later calls raise at once. Idempotent."""
+        loop = self._loop
+        if loop is not None and not loop.is_here():
+            loop.post(self._cancel)
+        else:
+            self._cancel()
+
+    def _cancel(self) -> None:
+        if not self.cancel_called:
+            self.cancel_called = True
+            if self._entered:
+                spread_cancel(self)
+
+    # The timer heap's side.
+
+    def alive(self, deadline: float) -> bool:
+        return self._timer_at == deadline
+
+    def expire(self) -> None:
+        if self._timer_at is None or not self._entered:
+            return
+        self._timer_at = None
+        if not self.cancel_called:
+            self.timed_out = True
+            self._cancel()
+
+    def _arm(self) -> None:
+        loop, deadline = self._loop, self._deadline
+        if loop is None:
+            return  # a plain thread looks at its deadlines when it blocks
+        if self._timer_at is not None and self._timer_at != deadline:
+            loop.timers.ended_early()
+            self._timer_at = None
+        if deadline is not None and self._timer_at is None and deadline != float("inf"):
+            if deadline <= loop.clock.now():
+                if not self.cancel_called:
+                    self.timed_out = True
+                    self._cancel()
+            else:
+                self._timer_at = deadline
+                loop.timers.push(deadline, self)
+
+    # Entering and leaving.
+
+    def __enter__(self) -> Self:
+        if self._entered:
+            raise RuntimeError("a cancel scope can be entered once only")
+        holder = current_holder()
+        self.holder = holder
+        self._loop = holder.loop
+        adopt(holder.scope, self)
+        holder.scope = self
+        self._entered = True
+        if self._deadline is not None:
+            self._arm()
+        holder.scope_changed()
+        return self
+
+    def __exit__(
+        self, exc_type: type[BaseException] | None, exc: BaseException | None, tb: TracebackType | None
+    ) -> Literal[False] | bool:
+        holder, parent = self.holder, self.parent
+        assert holder is not None
+        assert parent is not None
+        if holder is not current_holder() or holder.scope is not self:
+            raise RuntimeError(
+                f"cancel scope left out of order: {self!r} belongs to {holder!r}, whose innermost scope is "
+                f"{holder.scope!r}, and is left in {current_holder()!r} (a scope must not be held across the "
+                "yield of a generator)"
+            )
+        if self._timer_at is not None:
+            self._timer_at = None
+            assert self._loop is not None
+            self._loop.timers.ended_early()
+        holder.scope = parent
+        del parent.kids[self]  # type: ignore[index]
+        self.parent = None
+        self.holder = None
+        holder.scope_changed()
+        if exc is None or not self.cancel_called or (parent.cancelled and not self.shielded):
+            return False
+        if not _contains_cancelled(exc):
+            return False
+        self.cancelled_caught = True
+        rest = _without_cancelled(exc)
+        if rest is not None:
+            raise rest
+        return self._absorbed()
+
+    def _absorbed(self) -> bool:
+        return True
+
+    def __repr__(self) -> str:
+        state = "cancelled" if self.cancelled else "active"
+        return f"<{type(self).__name__} {state} at {id(self):#x}>"
+
+
+class TimeoutScope(CancelScope):
+    """What :func:`zio.timeout` returns: raises TimeoutError where the block is left if its deadline ended it."""
+
+    __slots__ = ("seconds",)
+
+    def __init__(self, seconds: float | None) -> None:
+        super().__init__(deadline=deadline_in(seconds))
+        self.seconds = seconds
+
+    def _absorbed(self) -> bool:
+        if self.timed_out:
+            raise TimeoutError(f"timed out after {self.seconds} s") from None
+        return True
+
+
+def deadline_in(seconds: float | None) -> float | None:
+    """The deadline ``seconds`` from now, on the current clock; None for no limit."""
+    if seconds is None:
+        return None
+    if seconds != seconds:  # NaN
+        raise ValueError("a timeout must be a number of seconds, not NaN")
+    return current_holder().now() + seconds  # type: ignore[no-any-return]
+
+
+def timeout(seconds: float | None) -> TimeoutScope:
+    """``with zio.timeout(5):`` limit a block to ``seconds``; raises TimeoutError at the ``with`` when they pass.
+
+    None is no limit; zero or less cancels the first blocking call. A cancel from outside wins over the timeout.
+    """
+    return TimeoutScope(seconds)
+
+
+def move_on_after(seconds: float | None) -> CancelScope:
+    """``with zio.move_on_after(5) as scope:`` leave the block quietly after ``seconds``; see ``scope.expired``."""
+    return CancelScope(deadline=deadline_in(seconds))
+
+
+def shield(timeout: float | None = None) -> CancelScope:
+    """``with zio.shield(timeout=2):`` keep cancels from outside away from a block of cleanup.
+
+    With ``timeout`` (seconds) the block itself is cancelled when they pass, so that cleanup stays bounded.
+    A cancel that came meanwhile is raised by the first blocking call behind the block.
+    """
+    return CancelScope(deadline=deadline_in(timeout), shield=True)
+
+
+# The current holder: the task of the running fiber, or the record of a plain thread.
+
+
+class Blocked(Protocol):
+    """What a plain thread waits in; told when a scope of the thread is cancelled."""
+
+    def interrupt(self) -> None: ...
+
+
+class ThreadHolder(Holder):
+    """The place of a plain thread in the cancel tree, and its identity as owner of locks."""
+
+    __slots__ = ("blocked", "loop", "name")
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.holder = self
+        self.scope = self
+        self.loop = None
+        self.blocked: Blocked | None = None
+        self.name = threading.current_thread().name
+
+    def now(self) -> float:
+        return monotonic()
+
+    def cancel_arrived(self) -> None:
+        if self.blocked is not None:
+            self.blocked.interrupt()
+
+    def check_deadlines(self) -> float | None:
+        """Cancel the scopes whose deadline has passed; the seconds until the next deadline, None without one."""
+        now = monotonic()
+        nearest = None
+        expired = []
+        node: ScopeNode | None = self.scope
+        while node is not None:
+            if isinstance(node, CancelScope) and node.deadline is not None and not node.cancel_called:
+                if node.deadline <= now:
+                    expired.append(node)
+                elif nearest is None or node.deadline < nearest:
+                    nearest = node.deadline
+            if node.shielded:
+                break
+            node = node.parent
+        for scope in reversed(expired):
+            scope.timed_out = True
+            scope._cancel()
+        return None if nearest is None else nearest - now
+
+    def __repr__(self) -> str:
+        return f"<thread {self.name!r}>"
+
+
+_thread_local = threading.local()
+
+
+def thread_holder() -> ThreadHolder:
+    """The record of the calling plain thread, made on first use."""
+    try:
+        return _thread_local.holder  # type: ignore[no-any-return]
+    except AttributeError:
+        holder = _thread_local.holder = ThreadHolder()
+        return holder
+
+
+def current_holder() -> Any:
+    """The task that is running; in a plain thread (or outside any task), the thread's record."""
+    return getattr(getcurrent(), "task", None) or thread_holder()

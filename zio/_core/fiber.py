@@ -1,0 +1,34 @@
+"""Fibers: the greenlets that tasks run on, one task after another.
+
+Making a greenlet costs 8-10 µs, running a task on a parked one 0.6 µs; so a fiber whose task has ended
+takes the next task, or waits in the loop's pool. ``type(getcurrent()) is Fiber and g.loop is self.loop`` is
+the whole test of rule 0: this code runs in a task of that loop.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from greenlet import greenlet
+
+if TYPE_CHECKING:
+    from .scheduler import Loop
+    from .task import Task
+    from .waiter import Waiter
+
+
+class Fiber(greenlet):
+    """A greenlet of one loop, with the task it runs now and the wait that task is parked in."""
+
+    __slots__ = ("cancelled", "loop", "task", "waiter")
+
+    def __init__(self, loop: Loop) -> None:
+        super().__init__(None, loop.hub)
+        self.loop = loop
+        self.task: Task[Any] | None = None
+        self.waiter: Waiter | None = None
+        # Whether the task's innermost scope is cancelled; while it is, the loop's budget is zero when the task runs.
+        self.cancelled = False
+
+    def run(self) -> None:
+        self.loop.fiber_main(self)

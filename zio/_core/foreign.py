@@ -1,0 +1,224 @@
+"""Calls that arrive from outside the home loop: from plain threads, and from tasks of other loops.
+
+The operation as a whole is posted to the home loop and runs there as a task; the caller waits for the
+outcome: a plain thread blocks on a lock, a task of another loop parks there. A cancel or timeout of the
+caller cancels the posted task and then still waits for its outcome, so an operation that had completed
+already counts, and nothing it took is lost.
+"""
+
+from __future__ import annotations
+
+import sys
+import threading
+import warnings
+from typing import TYPE_CHECKING, Any
+
+from greenlet import getcurrent
+
+from .cancel import Holder, ThreadHolder, current_holder, thread_holder
+from .errors import BlockingNotAllowed, Cancelled, RuntimeClosed
+from .fiber import Fiber
+from .waiter import CANCELLED, WOKEN, Waiter
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from .scheduler import Loop
+    from .task import Task
+
+# Which loop runs in which thread; written by that thread only.
+loops_by_thread: dict[int, Loop] = {}
+
+_warned_asyncio = False
+
+
+class RuntimeThread(threading.Thread):
+    """A thread that a runtime made itself; idle, it cannot wake anybody of its own accord."""
+
+
+def another_thread_could_wake_us() -> bool:
+    """Whether a thread that is not ours, in any runtime, is alive beside this one."""
+    me = threading.current_thread()
+    return any(t is not me and not isinstance(t, RuntimeThread) for t in threading.enumerate())
+
+
+class ForeignCall:
+    """One posted operation and its outcome."""
+
+    __slots__ = ("_done", "_lock", "args", "error", "fn", "interrupted", "loop", "owner", "task", "value", "wake_task")
+
+    def __init__(self, loop: Loop, fn: Callable[..., Any], args: tuple[Any, ...], owner: Holder) -> None:
+        self.loop = loop
+        self.fn = fn
+        self.args = args
+        self.owner = owner
+        self.task: Task[Any] | None = None
+        self.value: Any = None
+        self.error: BaseException | None = None
+        self.interrupted = False
+        self.wake_task: Callable[[], None] | None = None
+        self._done = False
+        self._lock = threading.Lock()
+        self._lock.acquire()
+
+    # In the home loop.
+
+    def start(self) -> None:
+        loop = self.loop
+        if loop.closing_calls:
+            self._finish(None, RuntimeClosed("the runtime has ended"))
+            return
+        task = self.task = loop.start_call(self.fn, self.args, self.owner)
+        task.on_done = self._task_done
+        if self.interrupted:
+            task._cancel()
+
+    def _task_done(self, task: Task[Any]) -> None:
+        error = task.error
+        if error is None:
+            self._finish(task.result(), None)
+        elif isinstance(error, Cancelled) and not self.interrupted:
+            self._finish(None, RuntimeClosed("the runtime ended during the call"))
+        else:
+            self._finish(None, error)
+
+    def _finish(self, value: Any, error: BaseException | None) -> None:
+        self.value, self.error = value, error
+        self._done = True
+        if self.wake_task is not None:
+            self.wake_task()
+        else:
+            self._lock.release()
+
+    def _interrupt_at_home(self) -> None:
+        self.interrupted = True
+        if self.task is not None:
+            self.task._cancel()
+
+    def lost(self) -> None:
+        """The loop ended with this call in its inbox."""
+        if not self._done:
+            self._finish(None, RuntimeClosed("the runtime has ended"))
+
+    # At the caller's.
+
+    def interrupt(self) -> None:
+        """Cancel the operation; the caller goes on waiting for its outcome."""
+        self.loop.post(self._interrupt_at_home, optional=True)
+
+    def wait_in_thread(self, holder: ThreadHolder) -> Any:
+        holder.blocked = self
+        interruption: BaseException | None = None
+        try:
+            if holder.scope.cancelled:
+                self.interrupt()
+            while True:
+                left = holder.check_deadlines()
+                try:
+                    if self._lock.acquire(timeout=-1 if left is None else max(left, 0)):
+                        break
+                except BaseException as exc:  # KeyboardInterrupt, or what a signal handler raised
+                    if interruption is not None:
+                        raise
+                    interruption = exc
+                    self.interrupt()
+        finally:
+            holder.blocked = None
+        if interruption is not None:
+            raise interruption
+        return self._outcome()
+
+    def wait_in_task(self, fiber: Fiber) -> Any:
+        loop = fiber.loop
+        loop.outside_wakers += 1
+        try:
+            waiter = Waiter(fiber, self)
+            self.wake_task = _waker(loop, waiter)
+            self.loop.post(self.start, lost=self.lost)
+            if loop.park(waiter) != WOKEN:
+                self.loop.post(self._interrupt_at_home, optional=True)
+                self._await_outcome(loop, fiber)
+                if waiter.state != CANCELLED:
+                    raise waiter.value
+        finally:
+            loop.outside_wakers -= 1
+        return self._outcome()
+
+    def _await_outcome(self, loop: Loop, fiber: Fiber) -> None:
+        """Park, whatever is cancelled meanwhile, until the operation has ended at its home."""
+        while True:
+            waiter = Waiter(fiber, self)
+            # First the waker, then the look at _done: the other thread writes and reads in the opposite order.
+            self.wake_task = _waker(loop, waiter)
+            if self._done:
+                return
+            loop.park(waiter)
+
+    def _outcome(self) -> Any:
+        error = self.error
+        if error is not None:
+            try:
+                raise error
+            finally:
+                self.error = error = None  # no cycle through the traceback
+        return self.value
+
+
+def _waker(loop: Loop, waiter: Waiter) -> Callable[[], None]:
+    return lambda: loop.post(waiter.wake, optional=True)
+
+
+def call_elsewhere(loop: Loop, fn: Callable[..., Any], *args: Any) -> Any:
+    """Run ``fn(*args)`` as a task of ``loop`` and wait here for the outcome. Direct if this is that loop."""
+    fiber = getcurrent()
+    if type(fiber) is Fiber:
+        if fiber.loop is loop:
+            return fn(*args)
+        if fiber.cancelled:
+            raise Cancelled
+        loop.check_usable()
+        return ForeignCall(loop, fn, args, fiber.task).wait_in_task(fiber)  # type: ignore[arg-type]
+    refuse_to_block_here(fn)
+    loop.check_usable()
+    holder = thread_holder()
+    holder.check_deadlines()
+    if holder.scope.cancelled:
+        raise Cancelled
+    call = ForeignCall(loop, fn, args, holder)
+    loop.post(call.start, lost=call.lost)
+    return call.wait_in_thread(holder)
+
+
+def refuse_to_block_here(what: object) -> None:
+    """Raise BlockingNotAllowed in a thread that runs a loop, outside its tasks; warn once beside asyncio."""
+    if threading.get_ident() in loops_by_thread:
+        name = getattr(what, "__qualname__", None) or repr(what)
+        raise BlockingNotAllowed(
+            f"{name} would block the loop of this thread: it was called from the hub, a callback, a signal "
+            "handler or a greenlet that is not a zio task"
+        )
+    asyncio_events = sys.modules.get("asyncio.events")
+    if asyncio_events is not None and asyncio_events._get_running_loop() is not None:
+        global _warned_asyncio
+        if not _warned_asyncio:
+            _warned_asyncio = True
+            warnings.warn(
+                "a blocking zio call in a thread with a running asyncio loop stops that loop while it waits; "
+                "use asyncio.to_thread",
+                RuntimeWarning,
+                stacklevel=4,
+            )
+
+
+def edit_elsewhere(loop: Loop, fn: Callable[..., Any], *args: Any) -> Any:
+    """Run ``fn``, which never blocks, at ``loop``; from that loop's own thread, hub included, at once."""
+    if loop.is_here():
+        return fn(*args)
+    return call_elsewhere(loop, fn, *args)
+
+
+def current_owner() -> Holder:
+    """On whose behalf the running code acts: the task, or for a posted call the caller elsewhere."""
+    holder: Holder = current_holder()
+    owner: Holder | None = getattr(holder, "owner", None)
+    return owner or holder

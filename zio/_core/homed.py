@@ -1,0 +1,77 @@
+"""Rule 0: an object with state has a home loop, and only that loop's thread edits it.
+
+A public method starts like this, and needs no lock behind it::
+
+    fiber = getcurrent()
+    if type(fiber) is not Fiber or fiber.loop is not self._loop:
+        return self._elsewhere(self.recv, timeout)
+
+``_elsewhere`` binds an object that has no home yet to the caller's loop (the background runtime's, for a
+plain thread) and otherwise runs the whole operation at home.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from typing import TYPE_CHECKING, Any
+
+from greenlet import getcurrent
+
+from . import runtime
+from .fiber import Fiber
+from .foreign import call_elsewhere, edit_elsewhere, refuse_to_block_here
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from .scheduler import Loop
+
+_binding = threading.RLock()
+
+
+def _renew_lock_in_child() -> None:
+    global _binding
+    _binding = threading.RLock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_renew_lock_in_child)
+
+
+class Homed:
+    """Base of the primitives. ``_loop`` is the home, None until the first wait if made outside any task."""
+
+    __slots__ = ("__weakref__", "_loop")
+
+    _loop: Loop | None
+
+    def __init__(self) -> None:
+        fiber = getcurrent()
+        self._loop = fiber.loop if type(fiber) is Fiber else None
+
+    def _bind(self) -> Loop:
+        """The home, found now if there is none; one whose loop has ended, with all its waiters, gets a new one."""
+        with _binding:
+            loop = self._loop
+            if loop is None or (loop.closed and not loop.forked):
+                fiber = getcurrent()
+                if type(fiber) is Fiber:
+                    loop = fiber.loop
+                else:
+                    refuse_to_block_here(self)
+                    loop = runtime.background().loop
+                self._loop = loop
+            return loop
+
+    def _elsewhere(self, method: Callable[..., Any], *args: Any) -> Any:
+        """Run a blocking method, called outside its home, at home."""
+        return call_elsewhere(self._bind(), method, *args)
+
+    def _edit(self, method: Callable[..., Any], *args: Any) -> Any:
+        """Run a method that never blocks, called outside its home, at home; here, if there is none yet."""
+        with _binding:
+            loop = self._loop
+            if loop is None or (loop.closed and not loop.forked):
+                return method(*args)
+        return edit_elsewhere(loop, method, *args)

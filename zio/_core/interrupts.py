@@ -1,0 +1,71 @@
+"""Control-C: a KeyboardInterrupt reaches the main task, and once only.
+
+The first one is raised on the spot if the main task's own code is running, so a busy loop can be stopped.
+Otherwise the main task is woken with it, or gets it at its next blocking call. A second one, while the first
+still waits, is raised in whatever runs. The handler is installed only over Python's default handler, and
+taken out again.
+"""
+
+from __future__ import annotations
+
+import signal
+import threading
+from typing import TYPE_CHECKING, Any
+
+from greenlet import getcurrent
+
+from .fiber import Fiber
+
+if TYPE_CHECKING:
+    from types import FrameType
+
+    from .scheduler import Loop
+
+_OURS = __name__.partition(".")[0]
+
+
+class InterruptHandler:
+    """Context manager around the run of a loop in the main thread."""
+
+    def __init__(self, loop: Loop) -> None:
+        self._loop = loop
+        self._installed = False
+
+    def __enter__(self) -> None:
+        if (
+            threading.current_thread() is threading.main_thread()
+            and signal.getsignal(signal.SIGINT) is signal.default_int_handler
+        ):
+            signal.signal(signal.SIGINT, self._handle)
+            self._installed = True
+
+    def __exit__(self, *exc_info: object) -> None:
+        if self._installed and signal.getsignal(signal.SIGINT) == self._handle:
+            signal.signal(signal.SIGINT, signal.default_int_handler)
+
+    def _handle(self, signum: int, frame: FrameType | None) -> None:
+        loop = self._loop
+        main = loop.main
+        if loop.interrupted or main is None or main.done:
+            loop.interrupted = False
+            raise KeyboardInterrupt
+        current: Any = getcurrent()
+        if type(current) is Fiber and current.task is main and not _inside_runtime(frame):
+            raise KeyboardInterrupt
+        loop.interrupted = True
+        loop.budget = 0
+        loop.urgent(self._deliver)
+
+    def _deliver(self) -> None:
+        """In the hub: end the main task's wait, if it is in one."""
+        loop = self._loop
+        main = loop.main
+        if loop.interrupted and main is not None and main.fiber is not None:
+            waiter = main.fiber.waiter
+            if waiter is not None and waiter.fail(KeyboardInterrupt()):
+                loop.interrupted = False
+
+
+def _inside_runtime(frame: FrameType | None) -> bool:
+    """Whether the interrupted code is the runtime's own, whose state an exception could tear."""
+    return frame is not None and str(frame.f_globals.get("__name__", "")).partition(".")[0] == _OURS

@@ -1,0 +1,317 @@
+"""Runtimes: one loop with its beginning and its end, in this thread or in a background thread.
+
+The end of a run goes from the outside in: the user's tasks are cancelled and joined (their ``finally`` may
+still use clients), then clients flush and close, then system tasks, the thread pool, the loop.
+"""
+
+from __future__ import annotations
+
+import atexit
+import logging
+import os
+import random
+import sys
+import threading
+import weakref
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from greenlet import getcurrent
+
+from . import foreign
+from .cancel import ScopeNode, spread_cancel
+from .errors import Cancelled, RuntimeClosed
+from .fiber import Fiber
+from .interrupts import InterruptHandler
+from .pool import ThreadPool
+from .scheduler import Loop
+from .task import Task
+from .waiter import Waiter
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from .clock import Clock
+
+T = TypeVar("T")
+
+logger = logging.getLogger("zio")
+
+_live_loops: weakref.WeakSet[Loop] = weakref.WeakSet()
+
+
+def log_unhandled(task: Task[Any], error: BaseException) -> None:
+    """The default ``on_unhandled``: the error with its traceback goes to the log."""
+    logger.error("%r failed and nobody waits for it", task, exc_info=error)
+
+
+class Runtime:
+    """A loop to run tasks on. :func:`zio.run` makes one for a single run; this class is for more control.
+
+    ``on_unhandled(task, error)`` is called for a failed task of :func:`zio.spawn` that nobody joins
+    (default: logged with its traceback). ``network`` replaces the system's network (see ``zio.testing``).
+    ``seed`` makes a run repeatable: it shuffles the order of ready tasks and seeds ``runtime.random``.
+    ``clock`` may be a ``zio.testing.VirtualClock``. ``threads`` must be 1 in this version.
+
+    A runtime runs once. ``call`` may be used from any thread while it does.
+    """
+
+    def __init__(
+        self,
+        *,
+        on_unhandled: Callable[[Task[Any], BaseException], object] | None = None,
+        network: Any = None,
+        seed: int | None = None,
+        clock: Clock | None = None,
+        threads: int = 1,
+    ) -> None:
+        if threads != 1:
+            raise ValueError(f"threads={threads!r}: this version runs one loop per runtime, so it must be 1")
+        refuse_patched_process()
+        self._on_unhandled = on_unhandled or log_unhandled
+        self.random = random.Random(seed)
+        shuffle_seed = seed if seed is not None else _seed_of_environment()
+        self._loop = Loop(
+            clock=clock,
+            shuffle=None if shuffle_seed is None else random.Random(shuffle_seed),
+            on_unhandled=self._report,
+        )
+        self._loop.runtime = self
+        self.network = network
+        self.pool = ThreadPool(self._loop)
+        self._closers: dict[Callable[[], object], None] = {}
+        self._state = "new"
+        self._stop: Waiter | None = None
+        self._ended = threading.Event()
+        _live_loops.add(self._loop)
+
+    # For users.
+
+    def run(self, fn: Callable[..., T], *args: Any) -> T:
+        """Run ``fn(*args)`` as the main task; its result, or raise its error. Leaves no task, thread or fd behind."""
+        self._refuse_nesting()
+        if self._state != "new":
+            raise RuntimeClosed("a runtime runs once; make a new one")
+        self._state = "running"
+        loop = self._loop
+        ident = threading.get_ident()
+        loop.thread_id = ident
+        loop.hub = getcurrent()
+        foreign.loops_by_thread[ident] = loop
+        try:
+            with InterruptHandler(loop):
+                loop.main = loop.spawn(fn, args, name="main")
+                loop.run_until(loop.main)
+                if not loop.forked:
+                    loop.run_until(loop.spawn(self._shut_down, parent=ScopeNode(), name="shutdown"))
+        finally:
+            self._state = "closed"
+            foreign.loops_by_thread.pop(ident, None)
+            if not loop.forked:
+                self.pool.close()
+                loop.close()
+            self._ended.set()
+        main = loop.main
+        if loop.exit_request is not None and isinstance(main.error, Cancelled):
+            raise loop.exit_request
+        if loop.interrupted:
+            loop.interrupted = False
+            raise KeyboardInterrupt
+        try:
+            return main.join()  # type: ignore[no-any-return]
+        finally:
+            del main
+            loop.main = None
+
+    def call(self, fn: Callable[..., T], *args: Any) -> T:
+        """Run ``fn(*args)`` as a task of this runtime and wait for its result, from any thread or task."""
+        return foreign.call_elsewhere(self._loop, fn, *args)  # type: ignore[no-any-return]
+
+    def close(self) -> None:
+        """End the run: cancel the main task; from another thread also wait until all is closed. Idempotent."""
+        loop = self._loop
+        if self._state == "new":
+            self._state = "closed"
+            self.pool.close()
+            loop.close()
+            self._ended.set()
+        elif self._state == "running":
+            if loop.is_here():
+                if loop.main is not None:
+                    loop.main.cancel()
+            else:
+                loop.post(self._cancel_main, optional=True)
+                self._ended.wait()
+
+    @property
+    def closed(self) -> bool:
+        return self._state == "closed"
+
+    # For the packages built on it.
+
+    @property
+    def loop(self) -> Loop:
+        return self._loop
+
+    def on_close(self, closer: Callable[[], object]) -> None:
+        """Have ``closer()`` called in a task when the run ends, after the user's tasks and before system tasks."""
+        self._closers[closer] = None
+
+    def forget_closer(self, closer: Callable[[], object]) -> None:
+        self._closers.pop(closer, None)
+
+    def _cancel_main(self) -> None:
+        if self._loop.main is not None:
+            self._loop.main.cancel()
+
+    def _report(self, task: Task[Any], error: BaseException) -> None:
+        try:
+            self._on_unhandled(task, error)
+        except Exception:
+            logger.exception("on_unhandled failed for %r", task)
+            log_unhandled(task, error)
+
+    def _shut_down(self) -> None:
+        loop = self._loop
+        self._cancel_and_join(loop.root)
+        loop.closing_calls = True
+        self._cancel_and_join(loop.calls)
+        while self._closers:
+            closer = next(reversed(self._closers))
+            del self._closers[closer]
+            try:
+                closer()
+            except Exception:
+                logger.exception("closing at the end of the run failed")
+        self._cancel_and_join(loop.system)
+
+    def _cancel_and_join(self, node: ScopeNode) -> None:
+        node.cancel_called = True
+        spread_cancel(node)
+        while node.kids:
+            kid = next(iter(node.kids))
+            assert isinstance(kid, Task)
+            kid.joined = kid.joined or kid.cancelled
+            wait_done(kid)
+
+    def _refuse_nesting(self) -> None:
+        if type(getcurrent()) is Fiber:
+            raise RuntimeError("zio.run cannot be called inside a running zio task; spawn a task or call the function")
+        if threading.get_ident() in foreign.loops_by_thread:
+            raise RuntimeError("a zio runtime is running in this thread already")
+
+
+def wait_done(task: Task[Any]) -> None:
+    """Wait in a task until another has ended, whatever its outcome."""
+    fiber = getcurrent()
+    assert type(fiber) is Fiber
+    if not task.done:
+        waiter = Waiter(fiber, task)
+        task.select_arm(waiter)
+        fiber.loop.wait(waiter, None, task.select_disarm)
+
+
+def run(fn: Callable[..., T], *args: Any, threads: int = 1) -> T:
+    """Run ``fn(*args)`` as the main task of a new runtime in this thread; its result, or raise its error.
+
+    When ``fn`` ends, the tasks left over are cancelled and joined. Nothing is left behind: no task, thread
+    or file descriptor. ``threads`` must be 1 in this version.
+    """
+    return Runtime(threads=threads).run(fn, *args)
+
+
+# The background runtime.
+
+_background: Runtime | None = None
+_background_lock = threading.Lock()
+EXIT_TIMEOUT = 5.0  # seconds that the interpreter's exit waits for the background runtime
+
+
+def background() -> Runtime:
+    """The process-wide runtime in a daemon thread, started on first need. Serves calls from plain threads."""
+    global _background
+    with _background_lock:
+        if _background is None or _background.closed:
+            started = threading.Event()
+            runtime = Runtime()
+            thread = foreign.RuntimeThread(
+                target=runtime.run, args=(_park_for_ever, started), name="zio-background", daemon=True
+            )
+            thread.start()
+            started.wait()
+            _background = runtime
+            atexit.unregister(_close_background)
+            atexit.register(_close_background)
+        return _background
+
+
+def _park_for_ever(started: threading.Event) -> None:
+    fiber = getcurrent()
+    assert type(fiber) is Fiber
+    loop = fiber.loop
+    loop.outside_wakers += 1
+    started.set()
+    waiter = Waiter(fiber, "the end of the process")
+    try:
+        loop.wait(waiter, None, lambda _waiter: None)
+    except Cancelled:
+        return
+
+
+def _close_background() -> None:
+    runtime = _background
+    if runtime is not None and not runtime.closed and not runtime.loop.forked:
+        runtime.loop.post(runtime._cancel_main, optional=True)
+        if not runtime._ended.wait(EXIT_TIMEOUT):
+            logger.warning("the background runtime did not end within %s s of the interpreter's exit", EXIT_TIMEOUT)
+
+
+def runtime_here() -> Runtime | None:
+    """The runtime of the running task; None in plain threads."""
+    fiber = getcurrent()
+    return fiber.loop.runtime if type(fiber) is Fiber else None
+
+
+# Fork.
+
+
+def _after_fork_in_child() -> None:
+    global _background, _background_lock
+    _background = None
+    _background_lock = threading.Lock()
+    foreign.loops_by_thread.clear()
+    for loop in list(_live_loops):
+        if not loop.closed:
+            loop.abandon_in_child()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork_in_child)
+
+
+# The environment.
+
+
+def _seed_of_environment() -> int | None:
+    text = os.environ.get("ZIO_SCHED_SEED", "")
+    if not text:
+        return None
+    try:
+        return int(text)
+    except ValueError:
+        raise ValueError(f"ZIO_SCHED_SEED={text!r}: must be an integer") from None
+
+
+def refuse_patched_process() -> None:
+    """gevent and eventlet replace threads and epoll when they patch; nothing here can work then."""
+    gevent = sys.modules.get("gevent.monkey")
+    if gevent is not None and (gevent.is_module_patched("threading") or gevent.is_module_patched("select")):
+        raise RuntimeError(
+            "zio cannot run in a process patched by gevent.monkey: its threads are greenlets there and "
+            "select.epoll is gone. Start it in a process of its own, or do not patch"
+        )
+    eventlet = sys.modules.get("eventlet.patcher")
+    if eventlet is not None and (eventlet.is_monkey_patched("thread") or eventlet.is_monkey_patched("select")):
+        raise RuntimeError(
+            "zio cannot run in a process patched by eventlet.monkey_patch: its threads are greenlets there and "
+            "select.epoll is gone. Start it in a process of its own, or do not patch"
+        )

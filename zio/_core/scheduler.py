@@ -1,0 +1,459 @@
+"""The loop: ready queue, park and wake, budget, and the hub that polls when there is nothing else to do.
+
+The hub is the greenlet that runs :meth:`Loop.run_until`. A task that must wait takes the next ready one and
+switches to it directly; the hub runs when nothing is ready or the budget is spent. The ready queue holds
+fibers (to switch to), tasks not started yet (a free fiber takes them) and expiring waits and scopes.
+
+The budget is what one pass may do before the hub polls: about 100 µs. Every blocking call takes one from
+``loop.budget``; at zero it calls :meth:`Loop.checkpoint`, which looks at the clock, at cancellation and at
+KeyboardInterrupt. A cancelled task runs with a budget of zero, so one test on the fast path serves all.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections import deque
+from contextvars import Context
+from time import perf_counter
+from typing import TYPE_CHECKING, Any
+
+from greenlet import GreenletExit, getcurrent
+
+from . import foreign
+from .cancel import ScopeNode
+from .dump import dump_loop
+from .clock import Clock, MonotonicClock
+from .errors import Cancelled, Deadlock, ForkedError, RuntimeClosed
+from .fiber import Fiber
+from .inbox import Inbox
+from .poller import make_poller
+from .task import RAISED, RETURNED, Task
+from .timers import Timers
+from .waiter import FAILED, TIMED_OUT, WOKEN, Waiter
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from random import Random
+
+    from .poller import Poller
+
+QUANTUM = 64  # operations between two looks at the clock
+SLICE = 100e-6  # seconds between two polls while tasks are ready
+POOL_CAP = 1000  # parked fibers kept for reuse; 100,000 of them would hold 650 MB
+
+
+class Loop:
+    """One thread's scheduler. Only that thread touches it, but for ``post`` and ``urgent``."""
+
+    def __init__(
+        self,
+        *,
+        clock: Clock | None = None,
+        shuffle: Random | None = None,
+        on_unhandled: Callable[[Task[Any], BaseException], None],
+    ) -> None:
+        self.ready: deque[Any] = deque() if shuffle is None else ShuffledQueue(shuffle)
+        self.budget = QUANTUM
+        self.hub: Any = None
+        self.clock: Clock = clock or MonotonicClock()
+        self.timers = Timers()
+        self.poller: Poller = make_poller()
+        self.inbox = Inbox(self.poller.wake)
+        self.on_unhandled = on_unhandled
+        # The trees: tasks of zio.spawn; tasks that serve clients and streams; posted calls.
+        self.root = ScopeNode()
+        self.system = ScopeNode()
+        self.calls = ScopeNode()
+        self.main: Task[Any] | None = None
+        self.interrupted = False  # a KeyboardInterrupt waits for the main task
+        # What could wake us apart from tasks, timers and sockets; a deadlock is certain only without any.
+        self.outside_wakers = 0
+        self.io_waiting = 0
+        self.tick_end: list[Callable[[], object]] = []  # run once, before the next poll
+        self.idle_waiters: deque[Waiter] = deque()  # of wait_all_parked
+        self.closing_calls = False
+        self.closed = False
+        self.pid = os.getpid()
+        self.thread_id: int | None = None
+        self._deterministic = shuffle is not None or self.clock.virtual
+        self._idle_fibers: list[Fiber] = []
+        self._slice_end = 0.0
+        self._until: Task[Any] | None = None
+        self.passes = 0  # of the hub; for statistics
+        self.jobs = 0  # at work in threads, each of which will post its result
+        self.exit_request: BaseException | None = None  # a SystemExit or KeyboardInterrupt of a task of zio.spawn
+        self.forked = False
+        self.runtime: Any = None  # the Runtime that owns this loop
+
+    # Where am I?
+
+    def is_here(self) -> bool:
+        """Whether this is the loop's own thread (a task of it, or its hub)."""
+        return foreign.loops_by_thread.get(threading.get_ident()) is self
+
+    def check_usable(self) -> None:
+        if self.pid != os.getpid():
+            raise ForkedError(
+                f"this zio runtime belongs to process {self.pid}; a forked child must make its own runtime and connections"
+            )
+        if self.closed:
+            raise RuntimeClosed("the runtime has ended")
+
+    # Spawning.
+
+    def spawn(
+        self,
+        fn: Callable[..., Any],
+        args: tuple[Any, ...] = (),
+        *,
+        parent: ScopeNode | None = None,
+        name: str | None = None,
+        context: Context | None = None,
+    ) -> Task[Any]:
+        """A new task at the end of the ready queue. Only in the loop's thread."""
+        task = Task(self, parent or self.root, fn, args, name, context)
+        self.ready.append(task)
+        return task
+
+    def spawn_system(self, fn: Callable[..., Any], *args: Any, name: str | None = None) -> Task[Any]:
+        """A task that outlives the user's tasks: empty context, no scope of the caller. Only in the loop's thread."""
+        return self.spawn(fn, args, parent=self.system, name=name, context=Context())
+
+    def start_call(self, fn: Callable[..., Any], args: tuple[Any, ...], owner: Any) -> Task[Any]:
+        """The task of a posted call."""
+        task = self.spawn(fn, args, parent=self.calls, context=Context())
+        task.owner = owner
+        return task
+
+    # Waiting. Every blocking call of the package ends up here.
+
+    def park(self, waiter: Waiter) -> int:
+        """Wait until ``waiter`` is claimed; its state. The caller has armed it and disarms it unless WOKEN."""
+        fiber = waiter.fiber
+        fiber.waiter = waiter
+        budget = self.budget
+        if budget > 0:
+            self.budget = budget - 1
+            ready = self.ready
+            while ready:
+                item = ready.popleft()
+                kind = type(item)
+                if kind is Fiber:
+                    if item is not fiber:
+                        item.switch()
+                    break
+                if kind is Task:
+                    if self._idle_fibers:
+                        idle = self._idle_fibers.pop()
+                        idle.task = item
+                        idle.switch()
+                    else:  # new fibers are started by the hub only, so that C stacks stay shallow
+                        ready.appendleft(item)
+                        self.hub.switch()
+                    break
+                item.expire()
+            else:
+                self.hub.switch()
+        else:
+            self.hub.switch()
+        fiber.waiter = None
+        if fiber.cancelled:
+            self.budget = 0
+        return waiter.state
+
+    def park_for(self, waiter: Waiter, seconds: float) -> int:
+        """Like ``park``, at most ``seconds``: then the state is TIMED_OUT."""
+        if seconds != seconds:
+            raise ValueError("a timeout must be a number of seconds, not NaN")
+        if seconds == float("inf"):
+            return self.park(waiter)
+        deadline = self.clock.now() + seconds
+        self.timers.push(deadline, waiter)
+        state = self.park(waiter)
+        if state != TIMED_OUT:
+            self.timers.ended_early()
+        return state
+
+    def wait(self, waiter: Waiter, seconds: float | None, disarm: Callable[[Waiter], object]) -> bool:
+        """Park; True if woken, False if ``seconds`` passed. Raises Cancelled, or what failed the wait.
+
+        ``disarm(waiter)`` is called unless woken, before anything is raised.
+        """
+        state = self.park(waiter) if seconds is None else self.park_for(waiter, seconds)
+        if state == WOKEN:
+            return True
+        disarm(waiter)
+        if state == FAILED:
+            raise waiter.value
+        if state == TIMED_OUT and not waiter.fiber.cancelled:
+            return False
+        raise Cancelled
+
+    def checkpoint(self, fiber: Fiber) -> None:
+        """The slow path of every blocking call, taken when the budget is spent."""
+        if self.forked:
+            self.check_usable()
+        if fiber.cancelled:
+            self.budget = 0
+            raise Cancelled
+        if self.interrupted and fiber.task is self.main:
+            self.interrupted = False
+            raise KeyboardInterrupt
+        if not self._deterministic and perf_counter() < self._slice_end:
+            self.budget = QUANTUM
+            return
+        self.let_others_run(fiber)
+        if fiber.cancelled:
+            self.budget = 0
+            raise Cancelled
+
+    def let_others_run(self, fiber: Fiber) -> None:
+        """To the end of the ready queue, by way of the hub, so that it polls."""
+        self.ready.append(fiber)
+        self.hub.switch()
+        if fiber.cancelled:
+            self.budget = 0
+
+    def pause(self, fiber: Fiber) -> None:
+        """To the end of the ready queue; the hub polls only when the budget is spent."""
+        budget = self.budget
+        if budget <= 0:
+            self.checkpoint(fiber)
+            return
+        self.budget = budget - 1
+        ready = self.ready
+        if ready:
+            item = ready.popleft()
+            ready.append(fiber)
+            if type(item) is Fiber:
+                item.switch()
+            else:
+                ready.appendleft(item)
+                self.hub.switch()
+            if fiber.cancelled:
+                self.budget = 0
+                raise Cancelled
+
+    # Fibers.
+
+    def fiber_main(self, fiber: Fiber) -> None:
+        """The life of a fiber: run a task, then the next one, or wait in the pool."""
+        ready = self.ready
+        while True:
+            task = fiber.task
+            if task is None:
+                return  # the pool is being closed
+            fiber.gr_context = task.context
+            task.fiber = fiber
+            fiber.cancelled = task.cancelled
+            if task.cancelled:
+                state, outcome = RAISED, Cancelled()
+            else:
+                try:
+                    outcome = task.fn(*task.args)  # type: ignore[misc]
+                    state = RETURNED
+                except GreenletExit:
+                    raise
+                except BaseException as exc:
+                    state, outcome = RAISED, exc
+                    # Our own frame says nothing to the reader of a traceback.
+                    if exc.__traceback__ is not None:
+                        exc.__traceback__ = exc.__traceback__.tb_next
+            task.finish(state, outcome)
+            if state == RAISED:
+                self._ended_with_error(task, outcome)
+            fiber.cancelled = False
+            if task is self._until:
+                self.budget = 0
+            del task, outcome
+            fiber.task = None
+            # Another task can start right here, on the same stack: no switch at all.
+            if ready and self.budget > 0:
+                item = ready.popleft()
+                if type(item) is Task:
+                    self.budget -= 1
+                    fiber.task = item
+                    continue
+                if type(item) is not Fiber:
+                    ready.appendleft(item)
+                    item = self.hub
+            else:
+                item = self.hub
+            fiber.gr_context = None
+            if len(self._idle_fibers) >= POOL_CAP:
+                if item is not self.hub:
+                    ready.appendleft(item)
+                return  # to the hub, our parent
+            self._idle_fibers.append(fiber)
+            item.switch()
+
+    def _ended_with_error(self, task: Task[Any], error: BaseException) -> None:
+        """Report at once what nobody waits for. Groups and posted calls take their errors through ``on_done``."""
+        if task is self.main or task.joined or task.parent is self.calls:
+            return
+        if isinstance(error, Cancelled) and task.cancelled:
+            return
+        if isinstance(error, (KeyboardInterrupt, SystemExit)) and self.main is not None:
+            self.exit_request = error
+            self.main.cancel()
+            return
+        self.on_unhandled(task, error)
+
+    # The hub.
+
+    def run_until(self, task: Task[Any]) -> None:
+        """Run until ``task`` has ended. The greenlet that calls this is the hub."""
+        self._until = task
+        ready, idle = self.ready, self._idle_fibers
+        while not task.done:
+            if self.forked:
+                self.check_usable()
+            self._poll()
+            self.passes += 1
+            self.budget = QUANTUM
+            if not self._deterministic:
+                self._slice_end = perf_counter() + SLICE
+            while ready:
+                item = ready.popleft()
+                kind = type(item)
+                if kind is Fiber:
+                    item.switch()
+                elif kind is Task:
+                    fiber = idle.pop() if idle else Fiber(self)
+                    fiber.task = item
+                    fiber.switch()
+                else:
+                    item.expire()
+                if self.budget <= 0:
+                    if self._deterministic or perf_counter() >= self._slice_end or task.done:
+                        break
+                    self.budget = QUANTUM
+        self._until = None
+
+    def _poll(self) -> None:
+        """Collect what has become ready; wait for it if there is nothing to run."""
+        ready, timers, clock = self.ready, self.timers, self.clock
+        if self.tick_end:
+            self.run_tick_end()
+        if self.inbox:
+            self.inbox.run()
+        if timers.heap:
+            timers.fire(clock.now(), ready)
+        if ready:
+            if self.io_waiting:
+                self.poller.poll(0, ready)
+            return
+        if self.tick_end or self.inbox:
+            return
+        deadline = timers.next_deadline()
+        if self.idle_waiters or (clock.virtual and deadline is not None):
+            # Parked, unless a socket or another thread has something for us right now.
+            self.poller.poll(0, ready)
+            if ready or self.inbox or self.outside_jobs_running():
+                pass
+            elif self.idle_waiters:
+                self.idle_waiters.popleft().wake()
+                return
+            elif deadline is not None:
+                clock.jump(deadline)
+                return
+            if ready or self.inbox:
+                return
+        if deadline is None:
+            if not self.io_waiting and not self.outside_wakers and self._deadlocked():
+                self._break_deadlock()
+                return
+            timeout = None
+        elif clock.virtual:
+            timeout = None  # time stands still while another thread works for us
+        else:
+            timeout = max(deadline - clock.now(), 0)
+        if self.inbox.may_sleep():
+            try:
+                self.poller.poll(timeout, ready)
+            finally:
+                self.inbox.awake()
+        if self.inbox:
+            self.inbox.run()
+        if timers.heap:
+            timers.fire(clock.now(), ready)
+
+    def run_tick_end(self) -> None:
+        hooks, self.tick_end = self.tick_end, []
+        for hook in hooks:
+            hook()
+
+    def outside_jobs_running(self) -> bool:
+        """Whether a thread of ours works on something: then virtual time must not jump, and nothing is idle."""
+        return self.jobs > 0
+
+    # Other threads.
+
+    def post(
+        self, fn: Callable[..., Any], *args: Any, lost: Callable[[], None] | None = None, optional: bool = False
+    ) -> None:
+        """Have the hub call ``fn(*args)``, from any thread. In order; one wake-up for all that come while it sleeps.
+
+        After the end of the loop raises RuntimeClosed (nothing with ``optional=True``); what the end finds in
+        the inbox is told by its ``lost()``.
+        """
+        self.inbox.put(fn, args, lost, optional)
+
+    def urgent(self, fn: Callable[[], Any]) -> None:
+        """Like ``post``, without a lock: for signal handlers and finalizers."""
+        self.inbox.put_urgent(fn)
+
+    # Deadlock.
+
+    def _deadlocked(self) -> bool:
+        if self.jobs or self.inbox.watched:
+            return False
+        return not foreign.another_thread_could_wake_us()
+
+    def _break_deadlock(self) -> None:
+        error = Deadlock("every task waits for another one and nothing can wake any of them\n" + dump_loop(self))
+        main = self.main
+        waiter = main.fiber.waiter if main is not None and main.fiber is not None else None
+        if waiter is None or not waiter.fail(error):
+            raise error
+
+    # The end.
+
+    def abandon_in_child(self) -> None:
+        """In a forked child: let go of what is shared with the parent, so that nothing done here reaches it."""
+        self.forked = True
+        self.budget = 0
+        self.inbox.abandon()
+        self.poller.abandon()
+
+    def close(self) -> None:
+        """Release fds and fibers. Called by the hub's greenlet when no task is left."""
+        self.closed = True
+        self.inbox.close()
+        while self._idle_fibers:
+            self._idle_fibers.pop().switch()  # its task is None: it returns
+        self.poller.close()
+
+
+class ShuffledQueue(deque[Any]):
+    """A ready queue that gives out a random entry: for tests, to show what relies on an order nobody promised."""
+
+    def __init__(self, random: Random) -> None:
+        super().__init__()
+        self._random = random
+
+    def popleft(self) -> Any:
+        at = self._random.randrange(len(self))
+        self.rotate(-at)
+        item = super().popleft()
+        self.rotate(at)
+        return item
+
+
+def here() -> Fiber:
+    """The fiber that is running; raises if this is no task of a zio runtime."""
+    fiber = getcurrent()
+    if type(fiber) is Fiber:
+        return fiber
+    raise RuntimeError("this needs a running zio task: call it inside zio.run(...)")

@@ -1,0 +1,15 @@
+"""Looking into a running program."""
+
+from __future__ import annotations
+
+from ._core import background, runtime_here
+from ._core.dump import dump_loop
+
+
+def dump() -> str:
+    """Every task of the current runtime (in a plain thread: of the background runtime), what each waits on, and where."""
+    runtime = runtime_here()
+    if runtime is not None:
+        return dump_loop(runtime.loop)
+    runtime = background()
+    return runtime.call(dump_loop, runtime.loop)

@@ -1,0 +1,95 @@
+"""Network connections in blocking style."""
+
+from __future__ import annotations
+
+import socket
+from typing import TYPE_CHECKING, Any, Protocol
+
+from .._core import here, timeout as _timeout
+from .sockets import Listener, SocketStream, connect_socket
+from .stream import Stream
+
+if TYPE_CHECKING:
+    from .._core import Fiber
+
+__all__ = ["Listener", "Network", "SocketStream", "Stream", "connect", "listen", "resolve"]
+
+
+class Network(Protocol):
+    """What ``Runtime(network=)`` takes: where connections come from. Tests put a simulated one there."""
+
+    def connect(self, host: str, port: int) -> Stream: ...
+    def listen(self, host: str, port: int, backlog: int) -> Any: ...
+
+
+class SystemNetwork:
+    """The machine's own network."""
+
+    def connect(self, host: str, port: int) -> Stream:
+        fiber = _here("connect")
+        errors: list[OSError] = []
+        for family, address in resolve(host, port):
+            try:
+                return connect_socket(fiber, family, address)
+            except OSError as exc:
+                errors.append(exc)
+        if len(errors) == 1:
+            raise errors[0]
+        raise OSError(f"cannot connect to {host}:{port}: " + "; ".join(map(str, errors)))
+
+    def listen(self, host: str, port: int, backlog: int) -> Listener:
+        fiber = _here("listen")
+        family, address = resolve(host, port)[0]
+        sock = socket.socket(family, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
+        try:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            sock.bind(address)
+            sock.listen(backlog)
+            return Listener(sock, fiber.loop)
+        except BaseException:
+            sock.close()
+            raise
+
+
+_system = SystemNetwork()
+
+
+def _here(what: str) -> Fiber:
+    try:
+        return here()
+    except RuntimeError:
+        raise RuntimeError(f"zio.net.{what} needs a running zio task: call it inside zio.run(...)") from None
+
+
+def _network(what: str) -> Network:
+    network: Network = _here(what).loop.runtime.network or _system
+    return network
+
+
+def connect(host: str, port: int, *, timeout: float | None = None) -> Stream:
+    """Connect to ``host`` and ``port`` by TCP, trying its addresses in turn.
+
+    ``timeout`` in seconds for all of it: TimeoutError. OSError if no address accepts. Cancelled or timed out,
+    no socket is left behind. Only inside a zio runtime.
+    """
+    network = _network("connect")
+    if timeout is None:
+        return network.connect(host, port)
+    with _timeout(timeout):
+        return network.connect(host, port)
+    raise AssertionError("unreachable: a timeout raises")
+
+
+def listen(host: str, port: int, *, backlog: int = 128) -> Any:
+    """Listen for TCP connections; port 0 takes a free one, see ``listener.port``. Only inside a zio runtime."""
+    return _network("listen").listen(host, port, backlog)
+
+
+def resolve(host: str, port: int) -> list[tuple[int, Any]]:
+    """The addresses of ``host`` as ``(family, address)``. A name is looked up in a pool thread; a number is not."""
+    try:
+        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_NUMERICHOST)
+    except socket.gaierror:
+        pool = _here("resolve").loop.runtime.pool
+        found = pool.run(socket.getaddrinfo, (host, port, 0, socket.SOCK_STREAM), abandon=True)
+    return [(family, address) for family, _, _, _, address in found]

@@ -1,0 +1,333 @@
+"""Streams and listeners on the system's sockets."""
+
+from __future__ import annotations
+
+import errno
+import os
+import socket
+from typing import TYPE_CHECKING, Any, Self
+
+from greenlet import getcurrent
+
+from .._core import FAILED, READ, WOKEN, WRITE, Busy, Cancelled, Closed, Fiber, Waiter, WrongLoop
+from .stream import Stream
+
+if TYPE_CHECKING:
+    from .._core import Loop, Pollable
+
+
+class PolledSocket:
+    """A non-blocking socket with its place in the poller. Registered once, for life."""
+
+    __slots__ = ("closed", "io", "loop", "sock")
+
+    def __init__(self, sock: socket.socket, loop: Loop) -> None:
+        sock.setblocking(False)
+        self.sock = sock
+        self.loop = loop
+        self.io: Pollable = loop.poller.add(sock.fileno())
+        self.closed = False
+
+    def fiber(self, what: str) -> Fiber:
+        """The current fiber, if it may use this socket."""
+        fiber = getcurrent()
+        if type(fiber) is Fiber and fiber.loop is self.loop:
+            return fiber
+        if type(fiber) is Fiber:
+            raise WrongLoop(f"{what}: the stream belongs to {self.loop!r}, this task to {fiber.loop!r}")
+        raise RuntimeError(f"{what} needs a task of the stream's runtime: call it inside zio.run(...)")
+
+    def wait_readable(self, fiber: Fiber, owner: object) -> None:
+        """Park until an attempt to read may succeed."""
+        io = self.io
+        if io.reader is not None:
+            raise Busy(f"{io.reader.fiber.task!r} is reading from {owner!r} already")
+        io.reader = waiter = Waiter(fiber, owner)
+        self._park(fiber, waiter, READ)
+
+    def wait_writable(self, fiber: Fiber, owner: object) -> None:
+        """Park until an attempt to write may succeed."""
+        io = self.io
+        if io.writer is not None:
+            raise Busy(f"{io.writer.fiber.task!r} is writing to {owner!r} already")
+        io.writer = waiter = Waiter(fiber, owner)
+        self._park(fiber, waiter, WRITE)
+
+    def _park(self, fiber: Fiber, waiter: Waiter, direction: int) -> None:
+        loop = self.loop
+        if fiber.cancelled:
+            state = 0
+        else:
+            poller = loop.poller
+            if poller.must_arm:
+                poller.arm(self.io, direction)
+            loop.io_waiting += 1
+            state = loop.park(waiter)
+            loop.io_waiting -= 1
+        if direction == READ:
+            self.io.reader = None
+        else:
+            self.io.writer = None
+        if state != WOKEN:
+            raise waiter.value if state == FAILED else Cancelled
+
+    def close(self, what: object) -> None:
+        if self.closed:
+            return
+        self.closed = True
+        self.loop.poller.remove(self.io)  # before the number can be used again
+        self.sock.close()
+        for waiter in (self.io.reader, self.io.writer):
+            if waiter is not None:
+                waiter.fail(Closed(f"{what!r} was closed"))
+
+
+class SocketStream(Stream):
+    """A TCP (or other stream) connection."""
+
+    def __init__(self, sock: socket.socket, loop: Loop) -> None:
+        self._polled = PolledSocket(sock, loop)
+        self._loop = loop
+        self._io = self._polled.io
+        self._recv = sock.recv
+        self._send = sock.send
+
+    @property
+    def socket(self) -> socket.socket:
+        """The socket itself, for options and addresses; do not read, write or close it."""
+        return self._polled.sock
+
+    def recv(self, n: int) -> bytes:
+        fiber = getcurrent()
+        loop = self._loop
+        if type(fiber) is not Fiber or fiber.loop is not loop:
+            fiber = self._polled.fiber("recv")
+        budget = loop.budget
+        if budget <= 0:
+            loop.checkpoint(fiber)
+        else:
+            loop.budget = budget - 1
+        if self._rest:
+            data, self._rest = self._rest[:n], self._rest[n:]
+            return data
+        io = self._io
+        while True:
+            if io.readable:
+                try:
+                    data = self._recv(n)
+                except BlockingIOError:
+                    io.readable = False
+                except OSError as exc:
+                    raise self._explain(exc) from None
+                else:
+                    # Less than asked for: drained, so the next recv parks without a system call that would
+                    # fail (and raise, which costs more than the call). Not at the end of the stream.
+                    if len(data) < n and data and not io.hangup:
+                        io.readable = False
+                    return data
+            self._polled.wait_readable(fiber, self)
+
+    def recv_into(self, buffer: bytearray | memoryview) -> int:
+        """Like ``recv``, into ``buffer``; the number of bytes, 0 at the end of the stream."""
+        fiber = self._enter("recv_into")
+        if self._rest:
+            count = min(len(self._rest), len(buffer))
+            buffer[:count] = self._rest[:count]
+            self._rest = self._rest[count:]
+            return count
+        io = self._io
+        while True:
+            if io.readable:
+                try:
+                    count = self._polled.sock.recv_into(buffer)
+                except BlockingIOError:
+                    io.readable = False
+                except OSError as exc:
+                    raise self._explain(exc) from None
+                else:
+                    if 0 < count < len(buffer) and not io.hangup:
+                        io.readable = False
+                    return count
+            self._polled.wait_readable(fiber, self)
+
+    def send_all(self, data: bytes | bytearray | memoryview) -> None:
+        fiber = getcurrent()
+        loop = self._loop
+        if type(fiber) is not Fiber or fiber.loop is not loop:
+            fiber = self._polled.fiber("send_all")
+        budget = loop.budget
+        if budget <= 0:
+            loop.checkpoint(fiber)
+        else:
+            loop.budget = budget - 1
+        if self._io.writer is not None:
+            raise Busy(f"{self._io.writer.fiber.task!r} is writing to {self!r} already")
+        try:
+            sent = self._send(data)
+        except BlockingIOError:
+            sent = 0
+        except OSError as exc:
+            raise self._explain(exc) from None
+        if sent == len(data):
+            return
+        rest = memoryview(data).cast("B")[sent:]
+        while rest:
+            self._polled.wait_writable(fiber, self)
+            rest = rest[self.send_some(rest) :]
+
+    def send_some(self, data: bytes | bytearray | memoryview) -> int:
+        try:
+            return self._send(data)
+        except BlockingIOError:
+            return 0
+        except OSError as exc:
+            raise self._explain(exc) from None
+
+    def wait_writable(self) -> None:
+        """Wait until ``send_some`` may have room again."""
+        self._polled.wait_writable(self._enter("wait_writable"), self)
+
+    def shutdown_write(self) -> None:
+        self._enter("shutdown_write")
+        try:
+            self._polled.sock.shutdown(socket.SHUT_WR)
+        except OSError as exc:
+            if exc.errno != errno.ENOTCONN:  # the peer was faster
+                raise self._explain(exc) from None
+
+    def close(self) -> None:
+        if not self._polled.closed and not self._loop.closed and not self._loop.forked and not self._loop.is_here():
+            self._polled.fiber("close")
+        self._polled.close(self)
+
+    def _enter(self, what: str) -> Fiber:
+        fiber = self._polled.fiber(what)
+        loop = self._loop
+        if loop.budget <= 0:
+            loop.checkpoint(fiber)
+        else:
+            loop.budget -= 1
+        return fiber
+
+    def _explain(self, exc: OSError) -> Exception:
+        """EBADF after our own close says what happened; everything else is the system's word."""
+        return Closed(f"{self!r} is closed") if self._polled.closed else exc
+
+    def __repr__(self) -> str:
+        if self._polled.closed:
+            return f"<SocketStream closed at {id(self):#x}>"
+        try:
+            peer: Any = self._polled.sock.getpeername()
+        except OSError:
+            peer = "a peer that is gone"
+        return f"<SocketStream fd {self._io.fd} to {peer}>"
+
+
+class Listener:
+    """A socket that accepts connections. Iterating accepts; ``with`` closes it."""
+
+    def __init__(self, sock: socket.socket, loop: Loop) -> None:
+        self._polled = PolledSocket(sock, loop)
+        self._address = sock.getsockname()
+
+    @property
+    def address(self) -> Any:
+        """Where it listens, in the form of the socket module."""
+        return self._address
+
+    @property
+    def port(self) -> int:
+        """The port it listens on."""
+        return int(self._address[1])
+
+    def accept(self) -> SocketStream:
+        """Wait for a connection. zio.Closed when the listener gets closed; a cancel takes no connection."""
+        polled = self._polled
+        fiber = polled.fiber("accept")
+        loop = polled.loop
+        if loop.budget <= 0:
+            loop.checkpoint(fiber)
+        else:
+            loop.budget -= 1
+        io = polled.io
+        while True:
+            if io.readable:
+                try:
+                    sock, _ = polled.sock.accept()
+                except BlockingIOError:
+                    io.readable = False
+                except OSError as exc:
+                    if polled.closed:
+                        raise Closed(f"{self!r} is closed") from None
+                    if exc.errno not in (errno.ECONNABORTED, errno.EPROTO, errno.EINTR):
+                        raise
+                else:
+                    return tcp_stream(sock, loop)
+            else:
+                polled.wait_readable(fiber, self)
+
+    def close(self) -> None:
+        """Stop listening; who waits in ``accept`` gets zio.Closed. Never blocks; idempotent."""
+        self._polled.close(self)
+
+    def __iter__(self) -> Self:
+        return self
+
+    def __next__(self) -> SocketStream:
+        try:
+            return self.accept()
+        except Closed:
+            raise StopIteration from None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        return f"<Listener {'closed' if self._polled.closed else self._address}>"
+
+
+def tcp_stream(sock: socket.socket, loop: Loop) -> SocketStream:
+    """A stream on a connected TCP socket: small writes go out at once."""
+    try:
+        if sock.family in (socket.AF_INET, socket.AF_INET6):
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        return SocketStream(sock, loop)
+    except BaseException:
+        sock.close()
+        raise
+
+
+def connect_socket(fiber: Fiber, family: int, address: Any) -> SocketStream:
+    """Connect to one address; the socket is closed again if that fails or is cancelled."""
+    loop = fiber.loop
+    sock = socket.socket(family, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
+    try:
+        sock.setblocking(False)
+        code = sock.connect_ex(address)
+        if code not in (0, errno.EINPROGRESS, errno.EAGAIN, errno.EWOULDBLOCK):
+            raise OSError(code, f"{os.strerror(code)}: connecting to {address}")
+        stream = tcp_stream(sock, loop)
+    except BaseException:
+        sock.close()
+        raise
+    if code:
+        polled = stream._polled
+        try:
+            while True:
+                polled.wait_writable(fiber, stream)
+                code = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+                if code:
+                    raise OSError(code, f"{os.strerror(code)}: connecting to {address}")
+                try:
+                    sock.getpeername()
+                except OSError:
+                    continue  # an event, but not connected yet
+                break
+        except BaseException:
+            stream.close()
+            raise
+        polled.io.hangup = False  # a socket that is not connected yet reports HUP
+    return stream

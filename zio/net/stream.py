@@ -1,0 +1,93 @@
+"""What every byte stream offers, whatever carries it."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import Self
+
+
+class Stream(ABC):
+    """A two-way stream of bytes. One task may read while another writes; two readers (or writers) are an error.
+
+    All calls are for tasks of the stream's own runtime. When a blocking call raises Cancelled or TimeoutError
+    nothing was received; of a ``send_all`` a part may have gone out.
+    """
+
+    # Bytes taken from the transport and not asked for yet; recv gives them out first.
+    _rest: bytes = b""
+
+    @abstractmethod
+    def recv(self, n: int) -> bytes:
+        """Wait for data; at least one and at most ``n`` bytes, or b"" when the peer has ended its side."""
+
+    @abstractmethod
+    def send_all(self, data: bytes | bytearray | memoryview) -> None:
+        """Send all of ``data``, waiting for room as often as needed."""
+
+    @abstractmethod
+    def send_some(self, data: bytes | bytearray | memoryview) -> int:
+        """Send what there is room for now, without waiting; how many bytes went out, perhaps 0."""
+
+    @abstractmethod
+    def shutdown_write(self) -> None:
+        """End our side: the peer reads end of stream. Receiving goes on."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """Close both sides; who waits in the stream gets zio.Closed. Never blocks; idempotent."""
+
+    def recv_exactly(self, n: int) -> bytes:
+        """Wait for exactly ``n`` bytes. EOFError if the stream ends before; the bytes so far are in its second argument."""
+        if n == 0:
+            return b""
+        data = self.recv(n)
+        if len(data) == n:
+            return data
+        parts, have = [data], len(data)
+        while data and have < n:
+            try:
+                data = self.recv(n - have)
+            except BaseException:
+                self._rest = b"".join(parts) + self._rest  # nothing was received, as promised
+                raise
+            parts.append(data)
+            have += len(data)
+        whole = b"".join(parts)
+        if have < n:
+            raise EOFError(f"the stream ended after {have} of {n} bytes", whole)
+        return whole
+
+    def recv_until(self, separator: bytes, max_bytes: int) -> bytes:
+        """Wait for data up to and including ``separator``, within ``max_bytes``.
+
+        ValueError if more than ``max_bytes`` come without it (they stay readable); EOFError, with the bytes so
+        far as second argument, if the stream ends first.
+        """
+        if not separator:
+            raise ValueError("recv_until needs a separator")
+        data = b""
+        start = 0
+        while True:
+            try:
+                more = self.recv(65536)
+            except BaseException:
+                self._rest = data + self._rest
+                raise
+            if not more:
+                raise EOFError(f"the stream ended before {separator!r}", data)
+            data += more
+            at = data.find(separator, start)
+            if at >= 0 and at + len(separator) <= max_bytes:
+                at += len(separator)
+                self._rest = data[at:] + self._rest
+                return data[:at]
+            if len(data) >= max_bytes:
+                self._rest = data + self._rest
+                raise ValueError(f"no {separator!r} within {max_bytes} bytes")
+            start = max(0, len(data) - len(separator) + 1)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        self.close()

@@ -1,0 +1,128 @@
+"""Spawning tasks, sleeping and letting others run."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from greenlet import getcurrent
+
+from ._core import (
+    TIMED_OUT,
+    Cancelled,
+    Fiber,
+    RuntimeClosed,
+    Task,
+    Waiter,
+    background,
+    current_holder,
+    here,
+)
+from ._core.cancel import ThreadHolder
+from ._core.foreign import refuse_to_block_here
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+T = TypeVar("T")
+
+
+def spawn(fn: Callable[..., T], *args: Any, name: str | None = None) -> Task[T]:
+    """Start ``fn(*args)`` as a task owned by the runtime (in a plain thread: by the background runtime).
+
+    An error that nobody joins is reported through ``on_unhandled``. The task is cancelled when the run ends.
+    Prefer :class:`zio.TaskGroup`, which ends with its tasks. RuntimeClosed while the runtime is ending.
+    """
+    fiber = getcurrent()
+    if type(fiber) is Fiber:
+        loop = fiber.loop
+        root = loop.root
+        if root.cancel_called:
+            raise RuntimeClosed("the run is ending; no new tasks")
+        task = Task(loop, root, fn, args, name)
+        loop.ready.append(task)
+        return task
+    refuse_to_block_here(spawn)
+    return background().call(_spawn_here, fn, args, name)  # type: ignore[return-value]
+
+
+def _spawn_here(fn: Callable[..., Any], args: tuple[Any, ...], name: str | None) -> Task[Any]:
+    return spawn(fn, *args, name=name)
+
+
+def sleep(seconds: float) -> None:
+    """Wait for ``seconds``; only the current task (or thread) does. Zero or less lets others run."""
+    fiber = getcurrent()
+    if type(fiber) is not Fiber:
+        _sleep_in_thread(seconds)
+        return
+    loop = fiber.loop
+    if seconds <= 0:
+        loop.pause(fiber)
+        return
+    if loop.budget <= 0:
+        loop.checkpoint(fiber)
+    else:
+        loop.budget -= 1
+    waiter = Waiter(fiber, _Sleep(seconds), True)
+    if loop.park_for(waiter, seconds) != TIMED_OUT:
+        raise waiter.value or Cancelled
+
+
+class _Sleep:
+    """What a sleeping task waits on, for the dump."""
+
+    __slots__ = ("seconds",)
+
+    def __init__(self, seconds: float) -> None:
+        self.seconds = seconds
+
+    def __repr__(self) -> str:
+        return f"sleep({self.seconds})"
+
+
+def _sleep_in_thread(seconds: float) -> None:
+    refuse_to_block_here(sleep)
+    holder = current_holder()
+    assert isinstance(holder, ThreadHolder)
+    until = time.monotonic() + seconds
+    while True:
+        left = holder.check_deadlines()
+        if holder.scope.cancelled:
+            raise Cancelled
+        rest = until - time.monotonic()
+        if rest <= 0:
+            return
+        time.sleep(rest if left is None else min(rest, left))
+
+
+def pause() -> None:
+    """Let other ready tasks run first. A cancel point."""
+    fiber = getcurrent()
+    if type(fiber) is Fiber:
+        fiber.loop.pause(fiber)
+    else:
+        time.sleep(0)
+
+
+def maybe_pause() -> None:
+    """Let others run if this task's time slice is used up: for loops that compute. A cancel point, and cheap."""
+    fiber = getcurrent()
+    if type(fiber) is Fiber:
+        loop = fiber.loop
+        if loop.budget <= 0:
+            loop.checkpoint(fiber)
+        else:
+            loop.budget -= 1
+
+
+def now() -> float:
+    """Seconds on the runtime's clock: monotonic, or virtual under a virtual clock."""
+    return current_holder().now()  # type: ignore[no-any-return]
+
+
+def current_task() -> Task[Any]:
+    """The task that is running. RuntimeError outside of tasks."""
+    task = here().task
+    assert task is not None
+    return task
