@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar
 
-from ._core import CancelScope, Cancelled, Task, Waiter, here
+from ._core import FAILED, CancelScope, Cancelled, Task, Waiter, here
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -77,7 +77,8 @@ class TaskGroup:
             self._waiter.wake()
 
     def _failed(self, error: BaseException) -> None:
-        self._errors.append(error)
+        if not any(error is known for known in self._errors):  # the block may have joined the task that failed
+            self._errors.append(error)
         self._scope._cancel()
 
     def __exit__(
@@ -95,6 +96,8 @@ class TaskGroup:
         while scope.kids:
             self._waiter = waiter = Waiter(self._fiber, self)
             try:
+                if self._fiber.cancelled:
+                    raise Cancelled
                 loop.wait(waiter, None, lambda _waiter: None)
             except Cancelled:
                 cut_short = True
@@ -116,8 +119,9 @@ class TaskGroup:
     def _await_tasks(self, loop: Loop) -> None:
         assert self._fiber is not None
         while self._scope.kids:
-            self._waiter = Waiter(self._fiber, self)
-            loop.park(self._waiter)
+            self._waiter = waiter = Waiter(self._fiber, self)
+            if loop.park(waiter) == FAILED:  # KeyboardInterrupt, Deadlock
+                self._failed(waiter.value)
 
     def _leave(self, exc: BaseException | None, cut_short: bool) -> bool:
         scope, errors = self._scope, self._errors

@@ -20,7 +20,10 @@ from ._core import (
     current_holder,
     edit_elsewhere,
     here,
+    refuse_to_block_here,
     runtime_here,
+    wait_done,
+    wait_in_thread,
 )
 
 __all__ = [
@@ -40,5 +43,8 @@ __all__ = [
     "current_holder",
     "edit_elsewhere",
     "here",
+    "refuse_to_block_here",
     "runtime_here",
+    "wait_done",
+    "wait_in_thread",
 ]

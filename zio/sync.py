@@ -15,6 +15,7 @@ from ._core import (
     Cancelled,
     Fiber,
     Homed,
+    RuntimeClosed,
     Task,
     Waiter,
     WaitQueue,
@@ -37,8 +38,36 @@ class _OwnerWatch(Waiter):
         self.lock = lock
 
     def wake(self, value: Any = None, source: object = None) -> bool:
-        self.lock._owner_ended(source)
+        loop = self.lock._loop
+        assert loop is not None
+        if loop.is_here():
+            self.lock._owner_ended(source)
+        else:
+            loop.post(self.lock._owner_ended, source, optional=True)
         return False
+
+    # An owner may live on another loop, and only that loop's thread touches its list of joiners.
+
+    def stand_by(self, owner: Task[Any]) -> None:
+        if owner.loop.is_here():
+            self._arm(owner)
+            return
+        try:
+            owner.loop.post(self._arm, owner, lost=lambda: self._arm(owner))
+        except RuntimeClosed:
+            self._arm(owner)
+
+    def _arm(self, owner: Task[Any]) -> None:
+        if owner.done:
+            self.wake(None, owner)
+        else:
+            owner.select_arm(self)
+
+    def stand_down(self, owner: Task[Any]) -> None:
+        if owner.loop.is_here():
+            owner.select_disarm(self)
+        else:
+            owner.loop.post(owner.select_disarm, self, optional=True)
 
 
 class Lock(Homed):
@@ -103,7 +132,7 @@ class Lock(Homed):
 
     def _pass_on(self) -> None:
         if self._watch is not None:
-            self._owner.select_disarm(self._watch)
+            self._watch.stand_down(self._owner)
             self._watch = None
         waiter = self._waiters.pop()
         if waiter is None:
@@ -123,7 +152,7 @@ class Lock(Homed):
     def _watch_owner(self) -> None:
         if self._watch is None and isinstance(self._owner, Task) and not self._owner.done:
             self._watch = _OwnerWatch(self)
-            self._owner.select_arm(self._watch)
+            self._watch.stand_by(self._owner)
 
     def _owner_ended(self, task: object) -> None:
         if self._owner is task:
@@ -195,7 +224,12 @@ class Condition(Homed):
         fiber = getcurrent()
         if type(fiber) is not Fiber or fiber.loop is not self._loop:
             return self._elsewhere(self.wait_for, predicate, timeout)  # type: ignore[no-any-return]
-        now = fiber.loop.clock.now
+        loop = fiber.loop
+        if loop.budget <= 0:
+            loop.checkpoint(fiber)
+        else:
+            loop.budget -= 1
+        now = loop.clock.now
         deadline = None if timeout is None else now() + timeout
         result = predicate()
         while not result:
@@ -421,22 +455,29 @@ class Future(Homed, Generic[T]):
     def _settle(self, value: Any, error: BaseException | None) -> None:
         if self._set:
             raise RuntimeError(f"{self!r} has an outcome already")
-        self._set = True
         self._value = value
         self._error = error
+        self._set = True  # last: another thread that sees it reads the outcome without asking
         self._waiters.wake_all(None, self)
 
     def result(self, timeout: float | None = None) -> T:
         """Wait for the outcome: return the result or raise the error. TimeoutError after ``timeout`` seconds."""
-        if not self._set and not self._wait(timeout):
+        if not self._settled(timeout):
             raise TimeoutError(f"no result within {timeout} s")
         return self.select_take()
 
     def exception(self, timeout: float | None = None) -> BaseException | None:
         """Wait for the outcome: the error, None if there is a result. TimeoutError after ``timeout`` seconds."""
-        if not self._set and not self._wait(timeout):
+        if not self._settled(timeout):
             raise TimeoutError(f"no result within {timeout} s")
         return self._error
+
+    def _settled(self, timeout: float | None) -> bool:
+        """Wait for the outcome; a cancel point also if it is there, except for other threads, which need not ask."""
+        fiber = getcurrent()
+        if self._set and not (type(fiber) is Fiber and fiber.loop is self._loop):
+            return True
+        return self._wait(timeout)
 
     def _wait(self, timeout: float | None) -> bool:
         fiber = getcurrent()

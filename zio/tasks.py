@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -85,15 +86,40 @@ def _sleep_in_thread(seconds: float) -> None:
     refuse_to_block_here(sleep)
     holder = current_holder()
     assert isinstance(holder, ThreadHolder)
+    if seconds != seconds:
+        raise ValueError("sleep() needs a number of seconds, not NaN")
     until = time.monotonic() + seconds
-    while True:
-        left = holder.check_deadlines()
-        if holder.scope.cancelled:
-            raise Cancelled
-        rest = until - time.monotonic()
-        if rest <= 0:
-            return
-        time.sleep(rest if left is None else min(rest, left))
+    holder.blocked = blocked = _ThreadSleep()
+    try:
+        while True:
+            left = holder.check_deadlines()
+            if holder.scope.cancelled:
+                raise Cancelled
+            rest = min(until - time.monotonic(), threading.TIMEOUT_MAX)
+            if rest <= 0:
+                return
+            blocked.wait(rest if left is None else min(rest, left))
+    finally:
+        holder.blocked = None
+
+
+class _ThreadSleep:
+    """A plain thread's sleep, which a cancel from another thread ends."""
+
+    __slots__ = ("_woken",)
+
+    def __init__(self) -> None:
+        self._woken = threading.Lock()
+        self._woken.acquire()
+
+    def wait(self, seconds: float) -> None:
+        self._woken.acquire(timeout=max(seconds, 0))
+
+    def interrupt(self) -> None:
+        try:
+            self._woken.release()
+        except RuntimeError:
+            return  # it was told before
 
 
 def pause() -> None:
@@ -102,6 +128,7 @@ def pause() -> None:
     if type(fiber) is Fiber:
         fiber.loop.pause(fiber)
     else:
+        _sleep_in_thread(0)
         time.sleep(0)
 
 
@@ -114,6 +141,8 @@ def maybe_pause() -> None:
             loop.checkpoint(fiber)
         else:
             loop.budget -= 1
+    elif current_holder().scope.cancelled:
+        raise Cancelled
 
 
 def now() -> float:

@@ -19,11 +19,18 @@ from .errors import (
     WrongLoop,
 )
 from .fiber import Fiber
-from .foreign import RuntimeThread, call_elsewhere, current_owner, edit_elsewhere
+from .foreign import (
+    RuntimeThread,
+    call_elsewhere,
+    current_owner,
+    edit_elsewhere,
+    refuse_to_block_here,
+    wait_in_thread,
+)
 from .homed import Homed
 from .poller import READ, WRITE, Pollable
 from .pool import Job, worker_loop
-from .runtime import Runtime, background, run, runtime_here
+from .runtime import Runtime, background, run, runtime_here, wait_done
 from .scheduler import Loop, here
 from .task import Task
 from .waiter import ARMED, CANCELLED, FAILED, TIMED_OUT, WOKEN, Waiter, WaitQueue
@@ -68,9 +75,12 @@ __all__ = [
     "edit_elsewhere",
     "here",
     "move_on_after",
+    "refuse_to_block_here",
     "run",
     "runtime_here",
     "shield",
     "timeout",
+    "wait_done",
+    "wait_in_thread",
     "worker_loop",
 ]

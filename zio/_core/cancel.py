@@ -67,10 +67,12 @@ def spread_cancel(node: ScopeNode) -> None:
         if current.cancelled:
             continue
         current.cancelled = True
-        if current.holder is not None and current.holder.scope is current:
-            reached.append(current.holder)
+        holder = current.holder
+        if holder is not None and holder.scope is current:
+            reached.append(holder)
         if current.kids:
-            stack.extend(kid for kid in reversed(current.kids) if not kid.shielded)
+            # A copy: a plain thread may enter or leave a scope while another thread cancels it.
+            stack.extend(kid for kid in reversed(list(current.kids)) if not kid.shielded)
     for holder in reached:
         holder.cancel_arrived()
 
@@ -132,7 +134,7 @@ class CancelScope(ScopeNode):
     @deadline.setter
     def deadline(self, value: float | None) -> None:
         self._deadline = value
-        if self._entered:
+        if self.holder is not None:  # entered, and not left
             self._arm()
 
     @property
@@ -146,17 +148,20 @@ class CancelScope(ScopeNode):
 
     def cancel(self) -> None:
         """Cancel the block: what waits in it ends with Cancelled, later calls raise at once. Idempotent."""
+        if not self._entered:
+            self.cancel_called = True
+            if not self._entered:
+                return  # entering looks at cancel_called
         loop = self._loop
         if loop is not None and not loop.is_here():
-            loop.post(self._cancel)
+            loop.post(self._cancel, optional=True)
         else:
             self._cancel()
 
     def _cancel(self) -> None:
-        if not self.cancel_called:
-            self.cancel_called = True
-            if self._entered:
-                spread_cancel(self)
+        self.cancel_called = True
+        if self._entered:
+            spread_cancel(self)
 
     # The timer heap's side.
 
@@ -164,8 +169,9 @@ class CancelScope(ScopeNode):
         return self._timer_at == deadline
 
     def expire(self) -> None:
-        if self._timer_at is None or not self._entered:
-            return
+        loop, at = self._loop, self._timer_at
+        if loop is None or at is None or at > loop.clock.now():
+            return  # left, or put off, while its turn in the ready queue came
         self._timer_at = None
         if not self.cancel_called:
             self.timed_out = True
@@ -195,9 +201,9 @@ class CancelScope(ScopeNode):
         holder = current_holder()
         self.holder = holder
         self._loop = holder.loop
+        self._entered = True  # before adopt looks at cancel_called; cancel, in another thread, goes the other way round
         adopt(holder.scope, self)
         holder.scope = self
-        self._entered = True
         if self._deadline is not None:
             self._arm()
         holder.scope_changed()
@@ -314,8 +320,9 @@ class ThreadHolder(Holder):
         return monotonic()
 
     def cancel_arrived(self) -> None:
-        if self.blocked is not None:
-            self.blocked.interrupt()
+        blocked = self.blocked  # read once: this may run in another thread
+        if blocked is not None:
+            blocked.interrupt()
 
     def check_deadlines(self) -> float | None:
         """Cancel the scopes whose deadline has passed; the seconds until the next deadline, None without one."""
@@ -335,7 +342,7 @@ class ThreadHolder(Holder):
         for scope in reversed(expired):
             scope.timed_out = True
             scope._cancel()
-        return None if nearest is None else nearest - now
+        return None if nearest is None else min(nearest - now, threading.TIMEOUT_MAX)
 
     def __repr__(self) -> str:
         return f"<thread {self.name!r}>"

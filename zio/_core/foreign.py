@@ -11,7 +11,8 @@ from __future__ import annotations
 import sys
 import threading
 import warnings
-from typing import TYPE_CHECKING, Any
+from time import monotonic
+from typing import TYPE_CHECKING, Any, Protocol
 
 from greenlet import getcurrent
 
@@ -77,7 +78,7 @@ class ForeignCall:
         error = task.error
         if error is None:
             self._finish(task.result(), None)
-        elif isinstance(error, Cancelled) and not self.interrupted:
+        elif isinstance(error, Cancelled) and task.cancelled and not self.interrupted:
             self._finish(None, RuntimeClosed("the runtime ended during the call"))
         else:
             self._finish(None, error)
@@ -107,6 +108,7 @@ class ForeignCall:
         self.loop.post(self._interrupt_at_home, optional=True)
 
     def wait_in_thread(self, holder: ThreadHolder) -> Any:
+        self.loop.post(self.start, lost=self.lost)
         holder.blocked = self
         interruption: BaseException | None = None
         try:
@@ -151,6 +153,7 @@ class ForeignCall:
             # First the waker, then the look at _done: the other thread writes and reads in the opposite order.
             self.wake_task = _waker(loop, waiter)
             if self._done:
+                waiter.state = WOKEN  # the waker may be on its way, and must find nobody here
                 return
             loop.park(waiter)
 
@@ -162,6 +165,23 @@ class ForeignCall:
             finally:
                 self.error = error = None  # no cycle through the traceback
         return self.value
+
+
+class ForeignEdit(ForeignCall):
+    """A posted operation that never blocks: the hub does it at once. No cancel point, so a release gets through."""
+
+    __slots__ = ()
+
+    def start(self) -> None:
+        try:
+            value = self.fn(*self.args)
+        except BaseException as exc:  # whatever it is, it belongs to the caller
+            self._finish(None, exc)
+        else:
+            self._finish(value, None)
+
+    def interrupt(self) -> None:
+        """It ends by itself."""
 
 
 def _waker(loop: Loop, waiter: Waiter) -> Callable[[], None]:
@@ -177,16 +197,14 @@ def call_elsewhere(loop: Loop, fn: Callable[..., Any], *args: Any) -> Any:
         if fiber.cancelled:
             raise Cancelled
         loop.check_usable()
-        return ForeignCall(loop, fn, args, fiber.task).wait_in_task(fiber)  # type: ignore[arg-type]
+        return ForeignCall(loop, fn, args, current_owner()).wait_in_task(fiber)
     refuse_to_block_here(fn)
     loop.check_usable()
     holder = thread_holder()
     holder.check_deadlines()
     if holder.scope.cancelled:
         raise Cancelled
-    call = ForeignCall(loop, fn, args, holder)
-    loop.post(call.start, lost=call.lost)
-    return call.wait_in_thread(holder)
+    return ForeignCall(loop, fn, args, holder).wait_in_thread(holder)
 
 
 def refuse_to_block_here(what: object) -> None:
@@ -211,10 +229,19 @@ def refuse_to_block_here(what: object) -> None:
 
 
 def edit_elsewhere(loop: Loop, fn: Callable[..., Any], *args: Any) -> Any:
-    """Run ``fn``, which never blocks, at ``loop``; from that loop's own thread, hub included, at once."""
+    """Run ``fn``, which never blocks, at ``loop``; from that loop's own thread, hub included, at once.
+
+    Done whatever is cancelled at the caller's: locks are released in cancelled scopes too.
+    """
     if loop.is_here():
         return fn(*args)
-    return call_elsewhere(loop, fn, *args)
+    fiber = getcurrent()
+    loop.check_usable()
+    if type(fiber) is Fiber:
+        return ForeignEdit(loop, fn, args, current_owner()).wait_in_task(fiber)
+    refuse_to_block_here(fn)
+    holder = thread_holder()
+    return ForeignEdit(loop, fn, args, holder).wait_in_thread(holder)
 
 
 def current_owner() -> Holder:
@@ -222,3 +249,37 @@ def current_owner() -> Holder:
     holder: Holder = current_holder()
     owner: Holder | None = getattr(holder, "owner", None)
     return owner or holder
+
+
+class Latch(Protocol):
+    """What a plain thread waits for outside the loop: ``wait`` for at most so many seconds; ``settled`` at the end.
+
+    ``interrupt`` makes a ``wait`` under way return.
+    """
+
+    @property
+    def settled(self) -> bool: ...
+    def wait(self, seconds: float) -> bool: ...
+    def interrupt(self) -> None: ...
+
+
+def wait_in_thread(latch: Latch, timeout: float | None) -> bool:
+    """Block this plain thread until ``latch`` is settled; False after ``timeout`` seconds.
+
+    Obeys the cancel scopes of the thread: Cancelled.
+    """
+    holder = thread_holder()
+    until = None if timeout is None else monotonic() + timeout
+    holder.blocked = latch
+    try:
+        while not latch.settled:
+            left = holder.check_deadlines()
+            if holder.scope.cancelled:
+                raise Cancelled
+            rest = None if until is None else until - monotonic()
+            if rest is not None and rest <= 0:
+                return False
+            latch.wait(min(x for x in (left, rest, threading.TIMEOUT_MAX) if x is not None))
+        return True
+    finally:
+        holder.blocked = None

@@ -46,24 +46,32 @@ class InterruptHandler:
     def _handle(self, signum: int, frame: FrameType | None) -> None:
         loop = self._loop
         main = loop.main
-        if loop.interrupted or main is None or main.done:
-            loop.interrupted = False
+        if main is None or loop.forked:
             raise KeyboardInterrupt
         current: Any = getcurrent()
+        if loop.interrupted:
+            if type(current) is not Fiber and not main.done and _inside_runtime(frame):
+                return  # the hub is about to deliver the first one
+            loop.interrupted = False
+            raise KeyboardInterrupt
         if type(current) is Fiber and current.task is main and not _inside_runtime(frame):
             raise KeyboardInterrupt
+        # If the main task has ended, what is left may end in order, and then the run raises it.
         loop.interrupted = True
         loop.budget = 0
         loop.urgent(self._deliver)
 
     def _deliver(self) -> None:
-        """In the hub: end the main task's wait, if it is in one."""
+        """In the hub: end the main task's wait; if it is in none just now, look again at the next poll."""
         loop = self._loop
         main = loop.main
-        if loop.interrupted and main is not None and main.fiber is not None:
-            waiter = main.fiber.waiter
-            if waiter is not None and waiter.fail(KeyboardInterrupt()):
-                loop.interrupted = False
+        if not loop.interrupted or main is None or main.done:
+            return
+        waiter = main.fiber.waiter if main.fiber is not None else None
+        if waiter is not None and waiter.fail(KeyboardInterrupt()):
+            loop.interrupted = False
+        else:
+            loop.urgent(self._deliver)
 
 
 def _inside_runtime(frame: FrameType | None) -> bool:

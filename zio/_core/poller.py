@@ -147,6 +147,8 @@ class SelectPoller:
         self._table: dict[int, Pollable] = {}
 
     def add(self, fd: int) -> Pollable:
+        if self._interest.get(fd):  # somebody closed the fd behind our back and the number is used again
+            self._selector.unregister(fd)
         pollable = self._table[fd] = Pollable(fd)
         self._interest[fd] = 0
         return pollable

@@ -88,7 +88,7 @@ class Runtime:
 
     def run(self, fn: Callable[..., T], *args: Any) -> T:
         """Run ``fn(*args)`` as the main task; its result, or raise its error. Leaves no task, thread or fd behind."""
-        self._refuse_nesting()
+        _refuse_nesting()
         if self._state != "new":
             raise RuntimeClosed("a runtime runs once; make a new one")
         self._state = "running"
@@ -100,9 +100,7 @@ class Runtime:
         try:
             with InterruptHandler(loop):
                 loop.main = loop.spawn(fn, args, name="main")
-                loop.run_until(loop.main)
-                if not loop.forked:
-                    loop.run_until(loop.spawn(self._shut_down, parent=ScopeNode(), name="shutdown"))
+                self._run_to_the_end(loop.main)
         finally:
             self._state = "closed"
             foreign.loops_by_thread.pop(ident, None)
@@ -111,13 +109,19 @@ class Runtime:
                 loop.close()
             self._ended.set()
         main = loop.main
-        if loop.exit_request is not None and isinstance(main.error, Cancelled):
-            raise loop.exit_request
+        request, loop.exit_request = loop.exit_request, None
+        if request is not None:
+            try:
+                if main.error is not None and not isinstance(main.error, Cancelled):
+                    self._report(main, main.error)
+                raise request
+            finally:
+                del request
         if loop.interrupted:
             loop.interrupted = False
             raise KeyboardInterrupt
         try:
-            return main.join()  # type: ignore[no-any-return]
+            return main.result()  # type: ignore[no-any-return]
         finally:
             del main
             loop.main = None
@@ -170,6 +174,19 @@ class Runtime:
             logger.exception("on_unhandled failed for %r", task)
             log_unhandled(task, error)
 
+    def _run_to_the_end(self, main: Task[Any]) -> None:
+        loop = self._loop
+        try:
+            loop.run_until(main)
+        except BaseException:  # raised in the hub: by a callback, or by a signal handler of the user
+            if not loop.forked:
+                main._cancel()
+                loop.run_until(main)
+            raise
+        finally:
+            if main.done and not loop.forked:
+                loop.run_until(loop.spawn(self._shut_down, parent=ScopeNode(), name="shutdown"))
+
     def _shut_down(self) -> None:
         loop = self._loop
         self._cancel_and_join(loop.root)
@@ -185,19 +202,29 @@ class Runtime:
         self._cancel_and_join(loop.system)
 
     def _cancel_and_join(self, node: ScopeNode) -> None:
-        node.cancel_called = True
-        spread_cancel(node)
+        _cancel_all(node)
         while node.kids:
             kid = next(iter(node.kids))
             assert isinstance(kid, Task)
-            kid.joined = kid.joined or kid.cancelled
             wait_done(kid)
 
-    def _refuse_nesting(self) -> None:
-        if type(getcurrent()) is Fiber:
-            raise RuntimeError("zio.run cannot be called inside a running zio task; spawn a task or call the function")
-        if threading.get_ident() in foreign.loops_by_thread:
-            raise RuntimeError("a zio runtime is running in this thread already")
+
+def _refuse_nesting() -> None:
+    fiber = getcurrent()
+    if type(fiber) is Fiber and not fiber.loop.forked:
+        raise RuntimeError("zio.run cannot be called inside a running zio task; spawn a task or call the function")
+    if threading.get_ident() in foreign.loops_by_thread:
+        raise RuntimeError("a zio runtime is running in this thread already")
+
+
+class _Onlooker(Waiter):
+    """Waits for the end of a task and does not care how: no joiner, so an error is reported all the same."""
+
+    __slots__ = ()
+
+    def wake(self, value: Any = None, source: object = None) -> bool:
+        super().wake(value, source)
+        return False
 
 
 def wait_done(task: Task[Any]) -> None:
@@ -205,7 +232,7 @@ def wait_done(task: Task[Any]) -> None:
     fiber = getcurrent()
     assert type(fiber) is Fiber
     if not task.done:
-        waiter = Waiter(fiber, task)
+        waiter = _Onlooker(fiber, task)
         task.select_arm(waiter)
         fiber.loop.wait(waiter, None, task.select_disarm)
 
@@ -216,6 +243,7 @@ def run(fn: Callable[..., T], *args: Any, threads: int = 1) -> T:
     When ``fn`` ends, the tasks left over are cancelled and joined. Nothing is left behind: no task, thread
     or file descriptor. ``threads`` must be 1 in this version.
     """
+    _refuse_nesting()  # before a runtime with its descriptors is made for nothing
     return Runtime(threads=threads).run(fn, *args)
 
 

@@ -30,7 +30,7 @@ from .inbox import Inbox
 from .poller import make_poller
 from .task import RAISED, RETURNED, Task
 from .timers import Timers
-from .waiter import FAILED, TIMED_OUT, WOKEN, Waiter
+from .waiter import CANCELLED, FAILED, TIMED_OUT, WOKEN, Waiter
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -40,6 +40,8 @@ if TYPE_CHECKING:
 
 QUANTUM = 64  # operations between two looks at the clock
 SLICE = 100e-6  # seconds between two polls while tasks are ready
+LONGEST_POLL = 86400.0  # seconds; poll takes no arbitrarily large number
+_INF = float("inf")
 POOL_CAP = 1000  # parked fibers kept for reuse; 100,000 of them would hold 650 MB
 
 
@@ -84,6 +86,7 @@ class Loop:
         self.jobs = 0  # at work in threads, each of which will post its result
         self.exit_request: BaseException | None = None  # a SystemExit or KeyboardInterrupt of a task of zio.spawn
         self.forked = False
+        self._deadlocked_on: object = None  # the wait of the main task that a Deadlock has ended
         self.runtime: Any = None  # the Runtime that owns this loop
 
     # Where am I?
@@ -147,6 +150,7 @@ class Loop:
                     if self._idle_fibers:
                         idle = self._idle_fibers.pop()
                         idle.task = item
+                        item = None  # or this wait keeps an ended task alive
                         idle.switch()
                     else:  # new fibers are started by the hub only, so that C stacks stay shallow
                         ready.appendleft(item)
@@ -164,11 +168,15 @@ class Loop:
 
     def park_for(self, waiter: Waiter, seconds: float) -> int:
         """Like ``park``, at most ``seconds``: then the state is TIMED_OUT."""
-        if seconds != seconds:
-            raise ValueError("a timeout must be a number of seconds, not NaN")
-        if seconds == float("inf"):
+        if seconds == _INF:
             return self.park(waiter)
-        deadline = self.clock.now() + seconds
+        try:
+            deadline = self.clock.now() + seconds
+            if deadline != deadline:
+                raise ValueError("a timeout must be a number of seconds, not NaN")
+        except BaseException:
+            waiter.state = CANCELLED  # it is armed already: nobody may wake a wait that never begins
+            raise
         self.timers.push(deadline, waiter)
         state = self.park(waiter)
         if state != TIMED_OUT:
@@ -295,7 +303,7 @@ class Loop:
         if isinstance(error, Cancelled) and task.cancelled:
             return
         if isinstance(error, (KeyboardInterrupt, SystemExit)) and self.main is not None:
-            self.exit_request = error
+            self.exit_request = self.exit_request or error
             self.main.cancel()
             return
         self.on_unhandled(task, error)
@@ -322,11 +330,12 @@ class Loop:
                 elif kind is Task:
                     fiber = idle.pop() if idle else Fiber(self)
                     fiber.task = item
+                    item = None  # or the hub keeps an ended task alive while it sleeps
                     fiber.switch()
                 else:
                     item.expire()
                 if self.budget <= 0:
-                    if self._deterministic or perf_counter() >= self._slice_end or task.done:
+                    if self._deterministic or self.forked or perf_counter() >= self._slice_end or task.done:
                         break
                     self.budget = QUANTUM
         self._until = None
@@ -368,7 +377,7 @@ class Loop:
         elif clock.virtual:
             timeout = None  # time stands still while another thread works for us
         else:
-            timeout = max(deadline - clock.now(), 0)
+            timeout = min(max(deadline - clock.now(), 0), LONGEST_POLL)
         if self.inbox.may_sleep():
             try:
                 self.poller.poll(timeout, ready)
@@ -415,8 +424,10 @@ class Loop:
         error = Deadlock("every task waits for another one and nothing can wake any of them\n" + dump_loop(self))
         main = self.main
         waiter = main.fiber.waiter if main is not None and main.fiber is not None else None
-        if waiter is None or not waiter.fail(error):
+        # Raised in the hub, which ends the run, if the main task has ended or went back to the same wait.
+        if waiter is None or waiter.what is self._deadlocked_on or not waiter.fail(error):
             raise error
+        self._deadlocked_on = waiter.what
 
     # The end.
 
@@ -437,7 +448,10 @@ class Loop:
 
 
 class ShuffledQueue(deque[Any]):
-    """A ready queue that gives out a random entry: for tests, to show what relies on an order nobody promised."""
+    """A ready queue that gives out a random entry: for tests, to show what relies on an order nobody promised.
+
+    What was promised holds: a timeout waits until all that was ready before it has run.
+    """
 
     def __init__(self, random: Random) -> None:
         super().__init__()
@@ -445,6 +459,12 @@ class ShuffledQueue(deque[Any]):
 
     def popleft(self) -> Any:
         at = self._random.randrange(len(self))
+        for position, item in enumerate(self):
+            if position > at:
+                break
+            if type(item) is not Fiber and type(item) is not Task:
+                at = self._random.randrange(position) if position else 0
+                break
         self.rotate(-at)
         item = super().popleft()
         self.rotate(at)

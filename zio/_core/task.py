@@ -62,7 +62,7 @@ class Task(Holder, Generic[T]):
         self.fn: Callable[..., T] | None = fn
         self.args = args
         self.name = name or ""
-        self.context = context or copy_context()
+        self.context = copy_context() if context is None else context  # an empty one is false
         self.fiber: Fiber | None = None
         self.owner: Holder | None = None  # on whose behalf a posted call runs
         self.on_done: Callable[[Task[Any]], None] | None = None
@@ -97,7 +97,7 @@ class Task(Holder, Generic[T]):
         if self.loop.is_here():
             self._cancel()
         elif self._state == PENDING:
-            self.loop.post(self._cancel)
+            self.loop.post(self._cancel, optional=True)
 
     def join(self, timeout: float | None = None) -> T:
         """Wait until the task has ended; its result, or raise its error.
@@ -132,16 +132,23 @@ class Task(Holder, Generic[T]):
                 if state == FAILED:
                     raise waiter.value
                 raise Cancelled
+            del waiter
         self.joined = True
         if self._state == RETURNED:
             return self._outcome  # type: ignore[no-any-return]
-        raise self._outcome
+        try:
+            raise self._outcome
+        finally:
+            del self  # the error's traceback has this frame: no cycle
 
     def result(self) -> T:
         """The result of a task that has ended, or raise its error."""
         self.joined = True
         if self._state == RAISED:
-            raise self._outcome
+            try:
+                raise self._outcome
+            finally:
+                del self  # as in join
         return self._outcome  # type: ignore[no-any-return]
 
     @property
@@ -150,6 +157,10 @@ class Task(Holder, Generic[T]):
         return self._outcome if self._state == RAISED else None
 
     # For select.
+
+    @property
+    def select_home(self) -> Loop:
+        return self.loop
 
     def select_ready(self) -> bool:
         if self is getattr(getcurrent(), "task", None):
@@ -204,12 +215,15 @@ class Task(Holder, Generic[T]):
 
     def finish(self, state: int, outcome: Any) -> None:
         """The function has ended: record it, wake the joiners, tell the group."""
-        self._state = state
         self._outcome = outcome
+        self._state = state  # last: another thread that sees it reads the outcome without asking
+        if state == RAISED:
+            self.name = self._title()  # for the report, which comes when the function is forgotten
         self.fn = None
         self.args = ()
         self.fiber = None
-        self.context = None  # type: ignore[assignment]  # an ended task keeps nothing alive
+        self.context = None  # type: ignore[assignment]  # an ended task keeps nothing alive,
+        self.holder = self.scope = None  # type: ignore[assignment]  # not even itself
         del self.parent.kids[self]  # type: ignore[union-attr,index]
         waiters = self._waiters
         if waiters is not None:
@@ -223,6 +237,10 @@ class Task(Holder, Generic[T]):
             on_done(self)
 
     def __repr__(self) -> str:
-        name = self.name or getattr(self.fn, "__qualname__", "") or type(self.fn).__name__
         state = ("pending" if self.fiber is None else "running", "done", "failed")
-        return f"<Task {name} {state[self._state]} at {id(self):#x}>"
+        return f"<Task {self._title()} {state[self._state]} at {id(self):#x}>"
+
+    def _title(self) -> str:
+        if self.name or self.fn is None:
+            return self.name
+        return getattr(self.fn, "__qualname__", "") or type(self.fn).__name__

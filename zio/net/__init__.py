@@ -72,12 +72,22 @@ def connect(host: str, port: int, *, timeout: float | None = None) -> Stream:
     ``timeout`` in seconds for all of it: TimeoutError. OSError if no address accepts. Cancelled or timed out,
     no socket is left behind. Only inside a zio runtime.
     """
-    network = _network("connect")
     if timeout is None:
-        return network.connect(host, port)
+        return _connect(host, port)
     with _timeout(timeout):
-        return network.connect(host, port)
+        return _connect(host, port)
     raise AssertionError("unreachable: a timeout raises")
+
+
+def _connect(host: str, port: int) -> Stream:
+    fiber = _here("connect")
+    loop = fiber.loop
+    if loop.budget <= 0:
+        loop.checkpoint(fiber)
+    else:
+        loop.budget -= 1
+    network: Network = loop.runtime.network or _system
+    return network.connect(host, port)
 
 
 def listen(host: str, port: int, *, backlog: int = 128) -> Any:

@@ -329,5 +329,4 @@ def connect_socket(fiber: Fiber, family: int, address: Any) -> SocketStream:
         except BaseException:
             stream.close()
             raise
-        polled.io.hangup = False  # a socket that is not connected yet reports HUP
     return stream

@@ -167,9 +167,13 @@ class MemoryListener:
         fiber = here()
         if self._loop.budget <= 0:
             self._loop.checkpoint(fiber)
+        else:
+            self._loop.budget -= 1
         while not self._arrived:
             if self._closed:
                 raise Closed("the listener is closed")
+            if self._waiter is not None:
+                raise Busy(f"{self._waiter.fiber.task!r} is accepting from this listener already")
             self._waiter = waiter = Waiter(fiber, self)
             try:
                 self._loop.wait(waiter, None, lambda _waiter: None)

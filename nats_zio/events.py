@@ -1,0 +1,128 @@
+"""What happens to a connection, as data: typed events, received like from a channel."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import zio
+
+if TYPE_CHECKING:
+    from .message import Message
+    from .subscription import Subscription
+
+
+class Event:
+    """Base of all events."""
+
+    __slots__ = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Connected(Event):
+    """The first connection is made."""
+
+    url: str
+
+
+@dataclass(frozen=True, slots=True)
+class Disconnected(Event):
+    """A connection was lost. ``unflushed`` counts what was accepted since the last proof that the server had all.
+
+    Of the unflushed messages those not written yet are kept and sent after the reconnect; the others may or
+    may not have reached the server.
+    """
+
+    error: BaseException | None
+    unflushed_msgs: int
+    unflushed_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Reconnected(Event):
+    """Connected again; subscriptions and buffered messages have been sent."""
+
+    url: str
+
+
+@dataclass(frozen=True, slots=True)
+class ReconnectFailed(Event):
+    """An attempt to reconnect failed."""
+
+    url: str
+    error: BaseException
+
+
+@dataclass(frozen=True, slots=True)
+class Closed(Event):
+    """The client is closed for good; ``error`` is None if the user closed it."""
+
+    error: BaseException | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class LameDuck(Event):
+    """The server announced that it will shut down soon."""
+
+    url: str
+
+
+@dataclass(frozen=True, slots=True)
+class SlowConsumer(Event):
+    """A subscription reached its pending limit; once per episode. ``dropped`` counts since its start."""
+
+    sub: Subscription
+    dropped: int
+
+
+@dataclass(frozen=True, slots=True)
+class PermissionViolation(Event):
+    """The server refused a publish or a subscription."""
+
+    error: BaseException
+    subject: str | None
+    sub: Subscription | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ServerError(Event):
+    """Any other error that the server sent."""
+
+    error: BaseException
+
+
+@dataclass(frozen=True, slots=True)
+class CallbackError(Event):
+    """A handler raised."""
+
+    sub: Subscription
+    message: Message
+    error: BaseException
+
+
+KEPT = 10_000
+
+
+class Receiver(zio.Channel[Event]):
+    """The events of a client since ``client.events()`` was called: a channel, closed when the client is.
+
+    At most 10,000 unread events are kept; beyond that the oldest are dropped and counted in ``dropped``.
+    """
+
+    __slots__ = ("dropped",)
+
+    def __init__(self) -> None:
+        super().__init__(KEPT)
+        self.dropped = 0
+
+    def put(self, event: Event) -> None:
+        """For the client: add an event, never waiting."""
+        while True:
+            try:
+                self.try_send(event)
+                return
+            except zio.WouldBlock:
+                self.try_recv()
+                self.dropped += 1
+            except zio.ChannelClosed:
+                return

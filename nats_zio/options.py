@@ -1,0 +1,113 @@
+"""The options of ``connect``, checked before anything is opened."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, fields
+from typing import Any, Literal, get_args
+
+from .errors import OptionError
+from .protocol import BadSubjectError, check_inbox_prefix
+
+Overflow = Literal["drop_new", "drop_old", "error"]
+RunCallbacks = Literal["task", "thread"]
+
+OVERFLOWS: tuple[str, ...] = get_args(Overflow)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Options:
+    """What ``connect`` accepts. Times are seconds, sizes bytes.
+
+    ``run_callbacks``: handlers run as tasks of the client's loop (``task``, the default inside a runtime) or on
+    worker threads, one per active subscription (``thread``, the default from plain threads). Limits of None
+    mean no limit.
+    """
+
+    name: str | None = None
+    user: str | None = field(default=None, repr=False)
+    password: str | None = field(default=None, repr=False)
+    token: str | None = field(default=None, repr=False)
+    connect_timeout: float = 5.0
+    request_timeout: float = 5.0
+    ping_interval: float = 30.0
+    max_outstanding_pings: int = 2
+    run_callbacks: RunCallbacks | None = None
+    allow_reconnect: bool = True
+    max_reconnect_attempts: int | None = None
+    reconnect_wait: float = 0.1
+    reconnect_max_wait: float = 8.0
+    reconnect_jitter: float = 0.1
+    reconnect_buffer_size: int = 8 << 20
+    no_randomize: bool = False
+    no_echo: bool = False
+    verbose: bool = False
+    pedantic: bool = False
+    inbox_prefix: str = "_INBOX"
+    pending_msgs: int | None = 65_536
+    pending_bytes: int | None = 64 << 20
+    overflow: Overflow = "drop_new"
+
+    def __post_init__(self) -> None:
+        for name in ("connect_timeout", "request_timeout", "ping_interval"):
+            self._positive(name)
+        for name in ("reconnect_wait", "reconnect_max_wait", "reconnect_jitter", "reconnect_buffer_size"):
+            value = getattr(self, name)
+            if not _is_number(value) or value < 0:
+                raise OptionError(f"{name}={value!r}: must be a number from 0 up")
+        for name in ("max_outstanding_pings", "pending_msgs", "pending_bytes"):
+            check_limit(name, getattr(self, name), none_allowed=name != "max_outstanding_pings")
+        attempts = self.max_reconnect_attempts
+        if attempts is not None and (not isinstance(attempts, int) or isinstance(attempts, bool) or attempts < -1):
+            raise OptionError(f"max_reconnect_attempts={attempts!r}: must be None or -1 (no limit), or a count")
+        for name in ("name", "user", "password", "token"):
+            value = getattr(self, name)
+            if value is not None and not isinstance(value, str):
+                raise OptionError(f"{name} must be a str, not {type(value).__name__}")
+        for name in ("allow_reconnect", "no_randomize", "no_echo", "verbose", "pedantic"):
+            value = getattr(self, name)
+            if not isinstance(value, bool):
+                raise OptionError(f"{name}={value!r}: must be True or False")
+        if self.token is not None and (self.user is not None or self.password is not None):
+            raise OptionError("token and user/password exclude each other")
+        if self.password is not None and self.user is None:
+            raise OptionError("password without user")
+        if self.run_callbacks not in (None, "task", "thread"):
+            raise OptionError(f"run_callbacks={self.run_callbacks!r}: must be 'task' or 'thread'")
+        check_overflow(self.overflow)
+        try:
+            check_inbox_prefix(self.inbox_prefix)
+        except BadSubjectError as exc:
+            raise OptionError(str(exc)) from None
+
+    def _positive(self, name: str) -> None:
+        value = getattr(self, name)
+        if not _is_number(value) or not value > 0:
+            raise OptionError(f"{name}={value!r}: must be a number of seconds above 0")
+
+
+_NAMES = frozenset(item.name for item in fields(Options))
+
+
+def make_options(values: dict[str, Any]) -> Options:
+    """The options from keyword arguments; OptionError for names that do not exist."""
+    unknown = sorted(set(values) - _NAMES)
+    if unknown:
+        raise OptionError(f"unknown option {', '.join(unknown)}; there are: {', '.join(sorted(_NAMES))}")
+    return Options(**values)
+
+
+def check_limit(name: str, value: object, *, none_allowed: bool = True) -> None:
+    """A limit is a whole number from 1 up, or None for no limit."""
+    if value is None and none_allowed:
+        return
+    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+        raise OptionError(f"{name}={value!r}: must be a whole number from 1 up" + ", or None" * none_allowed)
+
+
+def check_overflow(value: object) -> None:
+    if value not in OVERFLOWS:
+        raise OptionError(f"overflow={value!r}: must be one of {', '.join(OVERFLOWS)}")
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and value == value  # not NaN

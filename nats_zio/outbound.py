@@ -1,0 +1,326 @@
+"""The one queue of everything a client sends, in the order it was accepted, and its way to the socket.
+
+Each entry is one whole frame and is appended in one step, so that commands keep their order whatever thread
+they come from, and a frame that was cut off by a broken connection can be told from one that was not begun.
+
+Who writes: tasks of the home loop only append; what came together in one tick goes out in one write at its
+end (or as soon as ``WRITE_SIZE`` has gathered). A plain thread appends under ``lock`` and, if nothing is
+waiting, writes to the socket itself: that costs half the CPU of waking the loop. When the socket is full,
+a task of the home loop waits for it, and whoever publishes waits for room before the message is accepted.
+
+``limit`` is the one test on the hot path: below it a message is simply appended. It is lowered whenever
+there is more to do than that: the tick's flush is not scheduled yet, too much has gathered, not connected.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from time import perf_counter
+from typing import TYPE_CHECKING
+
+from zio.lowlevel import Waiter, WaitQueue, here
+
+from .errors import MaxPayloadError, ReconnectBufferFullError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from zio.lowlevel import Fiber, Loop
+    from zio.net import SocketStream
+
+WRITE_SIZE = 64 << 10  # so much in one tick is written at once
+ROOM = 1 << 20  # bytes accepted beyond what the socket takes; then publishers wait
+QUIET = 200e-6  # a plain thread writes at once if it has not for so many seconds
+
+
+class Outbound:
+    """The outbound queue of one client."""
+
+    def __init__(self, loop: Loop, reconnect_buffer_size: int, on_write_error: Callable[[BaseException], None]) -> None:
+        self.lock = threading.Lock()
+        self.frames: deque[bytes] = deque()
+        # Payload bytes accepted and, of those, taken from the queue. Two counters for accepted: one that only
+        # the home loop's thread adds to, one that is added to under the lock.
+        self.accepted = 0
+        self.accepted_by_threads = 0
+        self.taken = 0
+        self.limit = -1
+        self.max_payload = 1 << 20
+        self._loop = loop
+        self._buffer_size = reconnect_buffer_size
+        self._on_write_error = on_write_error
+        self._stream: SocketStream | None = None
+        self._batch: list[bytes] = []  # taken from the queue, not wholly written
+        self._rest: memoryview | None = None  # what is left to write of it
+        self._scheduled = False
+        self._flush_posted = False
+        self._last_thread_write = 0.0
+        self._draining = False  # a task waits for the socket
+        self._room = WaitQueue()
+        self._failure: BaseException | None = None  # why nothing is accepted any more
+        # For the counts of what was lost: messages in all, and control frames to tell them from.
+        self._frames_taken = 0
+        self._controls = 0
+        self._proved_msgs = 0
+        self._proved_bytes = 0
+
+    # Accepting, in the home loop.
+
+    def admit(self, size: int) -> None:
+        """Called when ``accepted + size`` exceeds ``limit``, before the message is appended.
+
+        Returns when it may be; raises MaxPayloadError, ReconnectBufferFullError, or what closed the client.
+        """
+        if self._failure is not None:
+            raise self._failure
+        if size > self.max_payload:
+            raise MaxPayloadError(size, self.max_payload)
+        while True:
+            if self._stream is None:
+                self._check_buffer(size)
+                self.limit = -1
+                return
+            if not self._scheduled:
+                self._scheduled = True
+                self._loop.tick_end.append(self.flush)
+            elif self.pending + size > WRITE_SIZE:
+                self.flush()
+            if self._stream is None:
+                continue
+            if self._rest is None or self.pending + size <= ROOM or not self.pending:
+                # Room for more than one message, so that the next ones pass the test on the hot path.
+                self.limit = self.accepted + max(size, min(WRITE_SIZE, self.max_payload))
+                if size > WRITE_SIZE:
+                    self.limit = -1
+                return
+            self._wait_for_room(here())
+            if self._failure is not None:
+                raise self._failure
+
+    def _check_buffer(self, size: int) -> None:
+        if self.pending + size > self._buffer_size:
+            raise ReconnectBufferFullError(
+                f"not connected, and a message of {size} bytes does not fit beside the {self.pending} of "
+                f"{self._buffer_size} bytes buffered for the reconnect"
+            )
+
+    @property
+    def pending(self) -> int:
+        """Payload bytes accepted and not written yet (roughly: a batch counts until it is taken)."""
+        return self.accepted + self.accepted_by_threads - self.taken + (0 if self._rest is None else len(self._rest))
+
+    def control(self, frame: bytes) -> None:
+        """Queue a SUB, UNSUB, PING or PONG. Dropped while disconnected: a reconnect begins from the tables."""
+        if self._stream is None:
+            return
+        self._controls += 1
+        self.frames.append(frame)
+        if not self._scheduled:
+            self._scheduled = True
+            self._loop.tick_end.append(self.flush)
+            self.limit = -1
+
+    def _wait_for_room(self, fiber: Fiber) -> None:
+        waiter = Waiter(fiber, "room to publish")
+        self._room.push(waiter)
+        self._loop.wait(waiter, None, self._room.discard)
+
+    def wait_for_room(self, size: int) -> None:
+        """For plain threads, as a posted call: return when a message of ``size`` bytes may be tried again."""
+        while self._failure is None and self._stream is not None and self.pending and self.pending + size > ROOM:
+            if self._rest is None:
+                self.flush()
+            else:
+                self._wait_for_room(here())
+
+    # Accepting, in a plain thread.
+
+    def append_from_thread(self, frame: bytes, size: int) -> bool:
+        """Append a message and see that it goes out; False if there is no room and the caller has to wait."""
+        with self.lock:
+            if self._failure is not None:
+                raise self._failure
+            if size > self.max_payload:
+                raise MaxPayloadError(size, self.max_payload)
+            stream = self._stream
+            pending = self.pending
+            if stream is None:
+                self._check_buffer(size)
+            elif self._rest is not None and pending and pending + size > ROOM:
+                return False
+            self.frames.append(frame)
+            self.accepted_by_threads += size
+            if stream is None or self._rest is not None:
+                return True
+            now = perf_counter()
+            if pending + size > WRITE_SIZE or now - self._last_thread_write > QUIET:
+                self._last_thread_write = now
+                self._write(stream)
+            elif not self._flush_posted:
+                self._flush_posted = True
+                self._loop.post(self.flush, optional=True)
+            return True
+
+    # Writing.
+
+    def flush(self) -> None:
+        """Write what has gathered. In the home loop; never blocks."""
+        self._scheduled = False
+        self.limit = -1
+        with self.lock:
+            self._flush_posted = False
+            stream = self._stream
+            if stream is not None and (self.frames or self._rest is not None):
+                self._write(stream)
+            if self._rest is None:
+                self._room.wake_all()
+
+    def _write(self, stream: SocketStream) -> None:
+        """Write until all is out or the socket is full. Under the lock."""
+        frames = self.frames
+        while True:
+            rest = self._rest
+            if rest is None:
+                count = len(frames)
+                if not count:
+                    return
+                accepted = self.accepted + self.accepted_by_threads
+                popleft = frames.popleft
+                self._batch = [popleft() for _ in range(count)]
+                self._frames_taken += count
+                self.taken = accepted
+                data: bytes | memoryview = b"".join(self._batch) if count > 1 else self._batch[0]
+            else:
+                data = rest
+            try:
+                sent = stream.send_some(data)
+            except Exception as exc:
+                self._rest = memoryview(data)
+                self._stream = None
+                self.limit = -1
+                self._loop.post(self._on_write_error, exc, optional=True)
+                return
+            if sent < len(data):
+                self._rest = memoryview(data)[sent:]
+                if not self._draining:
+                    self._draining = True
+                    self._loop.post(self._start_draining, optional=True)
+                return
+            self._rest = None
+            self._batch = []
+
+    def _start_draining(self) -> None:
+        self._loop.spawn_system(self._drain, name="nats outbound")
+
+    def _drain(self) -> None:
+        """A task, while the socket is full."""
+        try:
+            while self._rest is not None:
+                stream = self._stream
+                if stream is None:
+                    return
+                try:
+                    stream.wait_writable()
+                except Exception as exc:  # the connection is gone; its reader sees that too
+                    if self._stream is stream:
+                        self._on_write_error(exc)
+                    return
+                self.flush()
+        finally:
+            self._draining = False
+
+    # Connecting and losing connections, in the home loop.
+
+    def connected(self, stream: SocketStream, max_payload: int, replay: list[bytes]) -> None:
+        """From now on write to ``stream``: first ``replay`` (the subscriptions), then what was kept."""
+        with self.lock:
+            self._stream = stream
+            self.max_payload = max_payload
+            self.frames.extendleft(reversed(replay))
+            self._controls += len(replay)
+            self.limit = -1
+        self._scheduled = True
+        self._loop.tick_end.append(self.flush)
+
+    def disconnected(self) -> tuple[int, int]:
+        """The connection is gone. Keep the messages that were not wholly written, drop control frames.
+
+        Returns how many messages and payload bytes were written without proof that the server has them.
+        """
+        with self.lock:
+            self._stream = None
+            self.limit = -1
+            unwritten = self._unwritten()
+            waiting = list(self.frames)
+            kept = [frame for frame in (*unwritten, *waiting) if frame[:3] in (b"PUB", b"HPU")]
+            self._frames_taken += len(waiting) - len(kept)
+            self.frames.clear()
+            self.frames.extend(kept)
+            self.taken = self._accepted_bytes - sum(map(_payload_size, kept))
+            self._batch, self._rest = [], None
+            # What was written is settled now, one way or the other: reported here, and not again.
+            msgs, bytes_ = self.accepted_msgs - len(kept), self.taken
+            lost = msgs - self._proved_msgs, bytes_ - self._proved_bytes
+            self._proved_msgs, self._proved_bytes = msgs, bytes_
+            self._room.wake_all()
+        return lost
+
+    def _unwritten(self) -> list[bytes]:
+        """The frames of the current batch that were not written to their end."""
+        if self._rest is None:
+            return []
+        left = len(self._rest)
+        frames = []
+        for frame in reversed(self._batch):
+            if left <= 0:
+                break
+            frames.append(frame)
+            left -= len(frame)
+        frames.reverse()
+        return frames
+
+    def kept_frames(self) -> set[int]:
+        """The identities of the frames that are queued."""
+        return {id(frame) for frame in self.frames}
+
+    def fail(self, error: BaseException) -> None:
+        """Accept nothing more; whoever waits or comes gets ``error``."""
+        with self.lock:
+            self._failure = error
+            self._stream = None
+            self.limit = -1
+        self._room.wake_all()
+
+    # Counting.
+
+    @property
+    def _accepted_bytes(self) -> int:
+        return self.accepted + self.accepted_by_threads
+
+    @property
+    def accepted_msgs(self) -> int:
+        """Messages accepted since the beginning."""
+        return self._frames_taken + len(self.frames) - self._controls
+
+    @property
+    def accepted_bytes(self) -> int:
+        """Payload and header bytes accepted since the beginning."""
+        return self._accepted_bytes
+
+    def mark(self) -> tuple[int, int]:
+        """Remember with a PING what is accepted so far; its PONG proves that the server has it."""
+        return self.accepted_msgs, self._accepted_bytes
+
+    def proved(self, mark: tuple[int, int]) -> None:
+        self._proved_msgs, self._proved_bytes = mark
+
+    def unproved(self) -> tuple[int, int]:
+        """Messages and payload bytes of which it is not proved that the server has them."""
+        return self.accepted_msgs - self._proved_msgs, self._accepted_bytes - self._proved_bytes
+
+
+
+def _payload_size(frame: bytes) -> int:
+    """Payload and header bytes of a PUB or HPUB frame: the last number of its line."""
+    return int(frame[: frame.index(b"\r\n")].rsplit(b" ", 1)[1])

@@ -1,0 +1,59 @@
+"""Commands in, bytes out.
+
+Invariants: what is written is what the server's grammar wants, strictly (single spaces, CRLF); nothing is
+validated here: subjects, queues and header blocks must have gone through `subjects` and `headers` before.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+__all__ = ["PING", "PONG", "connect", "pub", "pub_prefix", "sub", "unsub"]
+
+PING = b"PING\r\n"
+PONG = b"PONG\r\n"
+
+# The server takes each of these for true when it is missing.
+_CONNECT_DEFAULTS = {"verbose": False, "pedantic": False, "echo": True}
+
+
+def connect(fields: Mapping[str, Any]) -> bytes:
+    """Return CONNECT with `fields` as its JSON; `verbose`, `pedantic` and `echo` are always in it.
+
+    Left out they are false, false and true. Fields whose value is None are left out.
+    """
+    values = {key: value for key, value in {**_CONNECT_DEFAULTS, **fields}.items() if value is not None}
+    for key, default in _CONNECT_DEFAULTS.items():
+        values.setdefault(key, default)
+    return b"CONNECT %b\r\n" % json.dumps(values, separators=(",", ":")).encode()
+
+
+def sub(subject: str, queue: str | None, sid: int) -> bytes:
+    """Return SUB for `subject`, in the queue group `queue` if there is one."""
+    if queue:
+        return f"SUB {subject} {queue} {sid}\r\n".encode()
+    return f"SUB {subject} {sid}\r\n".encode()
+
+
+def unsub(sid: int, max_msgs: int | None = None) -> bytes:
+    """Return UNSUB: at once, or when `max_msgs` messages have been delivered since the SUB."""
+    return b"UNSUB %d\r\n" % sid if max_msgs is None else b"UNSUB %d %d\r\n" % (sid, max_msgs)
+
+
+def pub_prefix(subject: str) -> bytes:
+    """Return `PUB <subject> `, the constant part of frames without reply and headers.
+
+    Such a frame is `b"%b%d\\r\\n%b\\r\\n" % (prefix, len(data), data)`.
+    """
+    return b"PUB %b " % subject.encode()
+
+
+def pub(subject: str, reply: str | None, data: bytes, raw_headers: bytes | None = None) -> bytes:
+    """Return the frame of one message: PUB, or HPUB when there is a header block."""
+    target = f"{subject} {reply}".encode() if reply else subject.encode()
+    if raw_headers:
+        size = len(raw_headers)
+        return b"HPUB %b %d %d\r\n%b%b\r\n" % (target, size, size + len(data), raw_headers, data)
+    return b"PUB %b %d\r\n%b\r\n" % (target, len(data), data)

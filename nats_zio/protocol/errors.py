@@ -1,0 +1,62 @@
+"""The exceptions of the protocol layer, and the root of all errors of the package.
+
+Invariants: every message names the value at fault (as a `repr`, cut to a bounded length) and the rule it
+breaks; nothing raised here holds credentials.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+__all__ = ["BadSubjectError", "Error", "HeaderError", "MaxPayloadError", "ProtocolError", "shorten"]
+
+
+def shorten(value: object, limit: int = 64) -> str:
+    """Return `repr(value)` for an error message; long `str` and `bytes` values are cut before they are formatted."""
+    if isinstance(value, (str, bytes, bytearray)) and len(value) > limit:
+        return f"{value[:limit]!r}... ({len(value)} {'characters' if isinstance(value, str) else 'bytes'})"
+    text = repr(value)
+    return text if len(text) <= 2 * limit else text[: 2 * limit] + "..."
+
+
+class Error(Exception):
+    """Root of every error that this package raises."""
+
+
+class ProtocolError(Error):
+    """The server sent bytes that break the protocol.
+
+    `messages` and `events` hold what the same `Parser.feed` call had completed before the bytes at fault,
+    in the form `feed` returns it; both are empty where the error comes from elsewhere.
+    """
+
+    def __init__(
+        self,
+        text: str,
+        messages: Mapping[int, list[Any]] | None = None,
+        events: Sequence[Any] = (),
+    ) -> None:
+        super().__init__(text)
+        self.messages: Mapping[int, list[Any]] = {} if messages is None else messages
+        self.events: Sequence[Any] = events
+
+
+class BadSubjectError(Error, ValueError):
+    """A subject, queue name or inbox prefix that must not be sent."""
+
+
+class HeaderError(Error, ValueError):
+    """A header that cannot be sent, or a header block that cannot be read."""
+
+
+class MaxPayloadError(Error, ValueError):
+    """A message, headers included, that is larger than the server accepts."""
+
+    def __init__(self, size: int, limit: int) -> None:
+        super().__init__(f"message of {size} bytes (headers included) exceeds the server's limit of {limit} bytes")
+        self.size = size
+        self.limit = limit
+
+    def __reduce__(self) -> tuple[type[MaxPayloadError], tuple[int, int]]:
+        return type(self), (self.size, self.limit)

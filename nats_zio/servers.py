@@ -1,0 +1,70 @@
+"""Server addresses: URLs read into parts, and shown without their secrets."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from urllib.parse import unquote, urlsplit
+
+from .errors import OptionError
+
+_DEFAULT_PORT = 4222
+_SCHEMES = ("nats",)
+
+
+@dataclass(frozen=True, slots=True)
+class Server:
+    """One server to connect to. Credentials of its URL win over the options. ``str()`` shows no secret."""
+
+    host: str
+    port: int
+    user: str | None = field(default=None, repr=False)
+    password: str | None = field(default=None, repr=False)
+    token: str | None = field(default=None, repr=False)
+    scheme: str = "nats"
+
+    def __str__(self) -> str:
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"{self.scheme}://{host}:{self.port}"
+
+
+def parse_server(url: str) -> Server:
+    """Read one URL; scheme and port may be left out. OptionError (without the credentials) if it is none."""
+    if not isinstance(url, str):
+        raise OptionError(f"a server URL must be a str, not {type(url).__name__}")
+    text = url.strip()
+    if "://" not in text:
+        text = f"nats://{text}"
+    shown = _without_userinfo(text)
+    try:
+        parts = urlsplit(text)
+        port = parts.port
+    except ValueError as exc:
+        raise OptionError(f"server URL {shown!r}: {exc}") from None
+    if parts.scheme not in _SCHEMES:
+        raise OptionError(f"server URL {shown!r}: the scheme must be one of {', '.join(_SCHEMES)}")
+    if not parts.hostname:
+        raise OptionError(f"server URL {shown!r} has no host")
+    if parts.path not in ("", "/") or parts.query or parts.fragment:
+        raise OptionError(f"server URL {shown!r}: nothing may follow host and port")
+    if port == 0:
+        raise OptionError(f"server URL {shown!r}: port 0 cannot be connected to")
+    user = None if parts.username is None else unquote(parts.username)
+    password = None if parts.password is None else unquote(parts.password)
+    token = None
+    if user is not None and password is None:
+        user, token = None, user
+    return Server(parts.hostname, port or _DEFAULT_PORT, user or None, password, token or None, parts.scheme)
+
+
+def parse_servers(urls: str | list[str] | tuple[str, ...]) -> list[Server]:
+    """Read one URL, several in one text separated by commas, or a list."""
+    texts = urls.split(",") if isinstance(urls, str) else list(urls)
+    servers = [parse_server(text) for text in texts if not (isinstance(text, str) and not text.strip())]
+    if not servers:
+        raise OptionError(f"no server URL in {urls!r}")
+    return servers
+
+
+def _without_userinfo(text: str) -> str:
+    scheme, _, rest = text.partition("://")
+    return f"{scheme}://{rest.rpartition('@')[2]}"

@@ -1,0 +1,593 @@
+"""A subscription: a channel of messages with limits, read by ``next``, iteration, ``select`` or a handler.
+
+The session puts whole batches in, at home. Taking is one ``deque.popleft``, which is atomic, so a consumer on
+another thread takes without a hop while there is something, and what a loop has not taken when it breaks is
+simply still there. Only waiting, closing and the limits belong to the home loop.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from enum import Enum
+from threading import Lock
+from typing import TYPE_CHECKING, Any, Self
+
+from greenlet import getcurrent
+
+import zio
+from zio.lowlevel import FAILED, TIMED_OUT, WOKEN, Fiber, Job, Waiter, WaitQueue, call_elsewhere, current_holder, edit_elsewhere
+
+from .errors import Error, SlowConsumerError, SubscriptionClosedError, SubscriptionLostError, TimeoutError
+from .options import check_limit
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from zio.lowlevel import Loop
+
+    from .client import Client
+    from .message import Message
+
+DEFAULT: Any = object()  # a timeout that was left out
+
+
+class ClosedReason(Enum):
+    """Why a subscription has ended."""
+
+    UNSUBSCRIBED = "unsubscribed"
+    DRAINED = "drained"
+    LIMIT_REACHED = "limit reached"
+    CLIENT_CLOSED = "the client was closed"
+    CONNECTION_LOST = "the connection was lost for good"
+    PERMISSION_DENIED = "permission denied"
+    SLOW_CONSUMER = "slow consumer"
+    SERVER_ERROR = "refused by the server"
+
+    def __str__(self) -> str:
+        return self.value
+
+
+_QUIET = (ClosedReason.UNSUBSCRIBED, ClosedReason.DRAINED, ClosedReason.LIMIT_REACHED, ClosedReason.CLIENT_CLOSED)
+
+
+class Subscription:
+    """Made by ``client.subscribe``. Iterating yields messages until it ends; ``with`` unsubscribes.
+
+    May be used from any task or thread. Selectable: ``zio.select(sub, ...)`` gives a message.
+    """
+
+    def __init__(
+        self,
+        client: Client,
+        subject: str,
+        queue: str | None,
+        sid: int,
+        cb: Callable[[Message], object] | None,
+        *,
+        pending_msgs: int | None,
+        pending_bytes: int | None,
+        overflow: str,
+        max_msgs: int | None,
+    ) -> None:
+        self.subject = subject
+        self.queue = queue
+        self.sid = sid
+        self.closed_reason: ClosedReason | None = None
+        self._client = client
+        self._loop: Loop = client.loop
+        self._cb = cb
+        self._queue: deque[Message] = deque()
+        self._waiters = WaitQueue()
+        self._received = 0  # since the beginning, dropped ones included
+        self._given_up = 0  # of the received: not kept, or discarded by unsubscribe
+        self._dropped = 0
+        self._dropped_bytes = 0
+        self._limit_msgs = pending_msgs
+        self._limit_bytes = pending_bytes
+        # An upper bound of the bytes pending. Exact counting would cost every message; so it is made exact
+        # only when it passes the limit, and forgotten when the queue is found empty.
+        self._bytes_bound = 0
+        self._overflow = overflow
+        self._slow = False
+        self._slow_since = 0
+        self._max_msgs = max_msgs
+        self._error: BaseException | None = None  # what next() raises in the end
+        self._runner = _Runner(self, cb) if cb is not None else None
+        self._iterators = 0
+        self._watchers = WaitQueue()  # who waits until all is consumed
+
+    # Taking messages.
+
+    def next(self, timeout: float | None = DEFAULT) -> Message:
+        """The next message, waiting for it at most ``timeout`` seconds (default: ``request_timeout``; None: no limit).
+
+        TimeoutError when they pass; SubscriptionClosedError when the subscription has ended and is empty.
+        A cancelled or timed out wait takes no message.
+        """
+        if self._runner is not None:
+            raise Error(f"the messages of {self!r} go to its handler; next() cannot take them as well")
+        if timeout is DEFAULT:
+            timeout = self._client.options.request_timeout
+        fiber = getcurrent()
+        if type(fiber) is Fiber:
+            loop = fiber.loop
+            if loop.budget <= 0:
+                loop.checkpoint(fiber)
+            else:
+                loop.budget -= 1
+        try:
+            return self._queue.popleft()
+        except IndexError:
+            return call_elsewhere(self._loop, self._wait_next, timeout)  # type: ignore[no-any-return]
+
+    def _wait_next(self, timeout: float | None) -> Message:
+        if self._queue:
+            return self._queue.popleft()
+        self._emptied()
+        if self.closed_reason is not None:
+            raise self._closed_error()
+        fiber = getcurrent()
+        assert type(fiber) is Fiber
+        loop = fiber.loop
+        if fiber.cancelled:
+            loop.checkpoint(fiber)
+        waiter = Waiter(fiber, self)
+        self._waiters.items.append(waiter)
+        state = loop.park(waiter) if timeout is None else loop.park_for(waiter, timeout)
+        if state == WOKEN:
+            return waiter.value  # type: ignore[no-any-return]
+        self._waiters.discard(waiter)
+        if state == FAILED:
+            raise waiter.value
+        if state == TIMED_OUT and not fiber.cancelled:
+            raise TimeoutError(f"no message on {self.subject!r} within {timeout} s")
+        raise zio.Cancelled
+
+    def try_next(self) -> Message | None:
+        """The next message if one is pending, else None. SubscriptionClosedError when ended and empty. Never waits."""
+        if self._runner is not None:
+            raise Error(f"the messages of {self!r} go to its handler; try_next() cannot take them as well")
+        try:
+            return self._queue.popleft()
+        except IndexError:
+            if self.closed_reason is not None:
+                raise self._closed_error() from None
+            return None
+
+    def next_batch(self, max: int, timeout: float | None = DEFAULT) -> list[Message]:  # noqa: A002
+        """Wait like ``next`` for a message; return it with all others pending, at most ``max``."""
+        if max < 1:
+            raise ValueError(f"next_batch needs a max from 1 up, not {max}")
+        batch = [self.next(timeout)]
+        popleft = self._queue.popleft
+        try:
+            while len(batch) < max:
+                batch.append(popleft())
+        except IndexError:
+            return batch
+        return batch
+
+    def __iter__(self) -> _Iterator:
+        if self._runner is not None:
+            raise Error(f"the messages of {self!r} go to its handler; iteration cannot take them as well")
+        return _Iterator(self)
+
+    # Ending.
+
+    def unsubscribe(self, after: int | None = None) -> None:
+        """End the subscription and drop what is pending; with ``after``, end when so many have come in all.
+
+        The messages that came before an ``after`` stay readable. Never blocks. Does nothing if it has ended.
+        """
+        if after is not None:
+            check_limit("after", after, none_allowed=False)
+        edit_elsewhere(self._loop, self._unsubscribe, after)
+
+    def _unsubscribe(self, after: int | None) -> None:
+        if self.closed_reason is not None:
+            if after is None:
+                self._discard_pending()
+            return
+        if after is None:
+            self._client.unsubscribe(self)
+            self.close(ClosedReason.UNSUBSCRIBED, None)
+            self._discard_pending()
+        else:
+            self._max_msgs = after
+            if self._received >= after:
+                self._client.unsubscribe(self)
+                self.close(ClosedReason.LIMIT_REACHED, None)
+            else:
+                self._client.limit(self, after)
+
+    def drain(self, timeout: float | None = 30.0) -> None:
+        """End the subscription after what is on its way has come, and wait until others have handled it.
+
+        Waits for the handler and for iterators of other tasks, at most ``timeout`` seconds: then TimeoutError.
+        What nobody iterates stays readable. Does nothing on a closed client or subscription.
+        """
+        call_elsewhere(self._loop, self._client.drain_subscriptions, [self], timeout)
+
+    def set_pending_limits(self, msgs: int | None, bytes: int | None) -> None:  # noqa: A002
+        """Change the limits of pending messages and payload bytes; None is no limit."""
+        check_limit("msgs", msgs)
+        check_limit("bytes", bytes)
+        edit_elsewhere(self._loop, self._set_limits, msgs, bytes)
+
+    def _set_limits(self, msgs: int | None, size: int | None) -> None:
+        self._limit_msgs, self._limit_bytes = msgs, size
+
+    # Counters.
+
+    @property
+    def pending_msgs(self) -> int:
+        """How many messages wait to be taken."""
+        return len(self._queue)
+
+    @property
+    def pending_bytes(self) -> int:
+        """Their size: payload and headers."""
+        return sum(_size(message) for message in list(self._queue))
+
+    @property
+    def delivered(self) -> int:
+        """How many messages were taken."""
+        return self._received - self._given_up - len(self._queue)
+
+    @property
+    def dropped(self) -> int:
+        """How many messages were dropped because of the limits."""
+        return self._dropped
+
+    @property
+    def dropped_bytes(self) -> int:
+        """The size of the dropped messages: payload and headers."""
+        return self._dropped_bytes
+
+    @property
+    def closed(self) -> bool:
+        """Whether it has ended; messages may still be pending."""
+        return self.closed_reason is not None
+
+    # For the client, at home.
+
+    def deliver(self, messages: list[Message], bound: int) -> None:
+        """A batch has arrived; ``bound`` is at least its size in bytes."""
+        queue = self._queue
+        count = len(messages)
+        maximum = self._max_msgs
+        if maximum is not None and self._received + count >= maximum:
+            del messages[maximum - self._received :]
+            count = len(messages)
+            self._client.forget(self)
+            self._received += count
+            self._take_in(messages, bound)
+            self.close(ClosedReason.LIMIT_REACHED, None)
+            return
+        self._received += count
+        if not queue:
+            self._bytes_bound = 0
+            if self._runner is None and self._waiters.items and count == 1:
+                waiter = self._waiters.pop()
+                if waiter is not None:
+                    waiter.wake(messages[0], self)
+                    return
+        self._take_in(messages, bound)
+
+    def _take_in(self, messages: list[Message], bound: int) -> None:
+        queue = self._queue
+        self._bytes_bound += bound
+        limit_msgs, limit_bytes = self._limit_msgs, self._limit_bytes
+        if (limit_msgs is not None and len(queue) + len(messages) > limit_msgs) or (
+            limit_bytes is not None and self._bytes_bound > limit_bytes
+        ):
+            self._take_in_counted(messages)
+        else:
+            self._slow = False
+            queue.extend(messages)
+        if self._runner is not None:
+            self._runner.start()
+        elif self._waiters.items:
+            self._serve_waiters()
+
+    def _serve_waiters(self) -> None:
+        while self._queue:
+            waiter = self._waiters.pop()
+            if waiter is None:
+                return
+            try:
+                message = self._queue.popleft()
+            except IndexError:  # taken from another thread just now
+                self._waiters.items.appendleft(waiter)
+                return
+            waiter.wake(message, self)
+
+    def _take_in_counted(self, messages: list[Message]) -> None:
+        """The limits are near: count exactly, message by message."""
+        queue = self._queue
+        limit_msgs, limit_bytes = self._limit_msgs, self._limit_bytes
+        # A consumer that waits takes its message at once, so it never counts as pending.
+        waiting = len(self._waiters) if self._runner is None else 0
+        size = sum(_size(message) for message in list(queue))
+        dropped: list[Message] = []
+        for message in messages:
+            more = _size(message)
+            while (limit_msgs is not None and len(queue) - waiting >= limit_msgs) or (
+                limit_bytes is not None and size + more > limit_bytes
+            ):
+                if self._overflow == "drop_old":
+                    try:
+                        oldest = queue.popleft()
+                    except IndexError:
+                        dropped.append(message)  # larger than the limit by itself
+                        break
+                    size -= _size(oldest)
+                    dropped.append(oldest)
+                    continue
+                dropped.append(message)
+                break
+            else:
+                queue.append(message)
+                size += more
+        self._bytes_bound = size
+        if dropped:
+            self._count_dropped(dropped)
+        else:
+            self._slow = False
+
+    def _count_dropped(self, dropped: list[Message]) -> None:
+        self._dropped += len(dropped)
+        self._given_up += len(dropped)
+        self._dropped_bytes += sum(map(_size, dropped))
+        if not self._slow:
+            self._slow = True
+            self._client.slow_consumer(self)
+        if self._overflow == "error":
+            self._client.unsubscribe(self)
+            self.close(ClosedReason.SLOW_CONSUMER, SlowConsumerError(self.subject, self._dropped))
+
+    def close(self, reason: ClosedReason, error: BaseException | None) -> None:
+        """It has ended. What is pending stays readable; who waits, with nothing pending, is told."""
+        if self.closed_reason is None:
+            self.closed_reason = reason
+            self._error = error
+            self._serve_waiters()
+            self._waiters.fail_all(self._closed_error)
+            self._client.forget(self)
+
+    def _closed_error(self) -> BaseException:
+        if self._error is not None and not isinstance(self._error, SubscriptionClosedError):
+            return self._error
+        kind = (
+            SubscriptionLostError
+            if self.closed_reason in (ClosedReason.CLIENT_CLOSED, ClosedReason.CONNECTION_LOST)
+            else SubscriptionClosedError
+        )
+        return kind(self.subject, self.closed_reason, self)
+
+    @property
+    def remaining(self) -> int | None:
+        """How many messages may still come before the limit, None without one."""
+        return None if self._max_msgs is None else self._max_msgs - self._received
+
+    def _discard_pending(self) -> None:
+        count = len(self._queue)
+        self._queue.clear()
+        self._given_up += count
+        self._emptied()
+
+    def _emptied(self) -> None:
+        self._watchers.wake_all()
+
+    def settled(self) -> bool:
+        """Whether nobody but the caller has anything left to do with it."""
+        if self._runner is not None:
+            return self._runner.idle_for(current_holder())
+        return not self._queue or not self._iterators
+
+    def wait_settled(self, seconds: float | None) -> bool:
+        """Wait until ``settled``; False after ``seconds``."""
+        fiber = getcurrent()
+        assert type(fiber) is Fiber
+        clock = fiber.loop.clock
+        deadline = None if seconds is None else clock.now() + seconds
+        while not self.settled():
+            waiter = Waiter(fiber, self)
+            self._watchers.push(waiter)
+            left = None if deadline is None else deadline - clock.now()
+            if left is not None and left <= 0:
+                return False
+            fiber.loop.wait(waiter, left, self._watchers.discard)
+        return True
+
+    # Iterators.
+
+    def iterator_started(self) -> None:
+        self._iterators += 1
+
+    def iterator_ended(self) -> None:
+        self._iterators -= 1
+        if self._watchers:
+            self._emptied()
+
+    # Select.
+
+    @property
+    def select_home(self) -> Loop:
+        return self._loop
+
+    def select_ready(self) -> bool:
+        return bool(self._queue) or self.closed_reason is not None
+
+    def select_take(self) -> Message:
+        try:
+            return self._queue.popleft()
+        except IndexError:
+            raise self._closed_error() from None
+
+    def select_arm(self, waiter: Waiter) -> None:
+        self._waiters.push(waiter)
+
+    def select_disarm(self, waiter: Waiter) -> None:
+        self._waiters.discard(waiter)
+
+    def select_result(self, waiter: Waiter) -> Message:
+        return waiter.value  # type: ignore[no-any-return]
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        self.unsubscribe()
+
+    def __len__(self) -> int:
+        return len(self._queue)
+
+    def __bool__(self) -> bool:
+        return True
+
+    def __repr__(self) -> str:
+        queue = f" queue={self.queue!r}" if self.queue else ""
+        state = "open" if self.closed_reason is None else f"ended: {self.closed_reason}"
+        return f"<Subscription {self.subject!r}{queue} {state}, {len(self._queue)} pending>"
+
+
+def _size(message: Message) -> int:
+    raw = message.raw_headers
+    return len(message.data) + (0 if raw is None else len(raw))
+
+
+class _Iterator:
+    """One ``for`` over a subscription. While messages are pending it takes them without any switch."""
+
+    __slots__ = ("_active", "_popleft", "_sub")
+
+    def __init__(self, sub: Subscription) -> None:
+        self._sub = sub
+        self._popleft = sub._queue.popleft
+        self._active = True
+        sub.iterator_started()
+
+    def __iter__(self) -> Self:
+        return self
+
+    def __next__(self) -> Message:
+        fiber = getcurrent()
+        if type(fiber) is Fiber:
+            loop = fiber.loop
+            budget = loop.budget
+            if budget <= 0:
+                loop.checkpoint(fiber)
+            else:
+                loop.budget = budget - 1
+        try:
+            return self._popleft()
+        except IndexError:
+            return self._wait()
+
+    def _wait(self) -> Message:
+        sub = self._sub
+        try:
+            return call_elsewhere(sub._loop, sub._wait_next, None)  # type: ignore[no-any-return]
+        except (SubscriptionClosedError, SlowConsumerError, Error):
+            self._end()
+            if sub.closed_reason in _QUIET:
+                raise StopIteration from None
+            raise
+
+    def _end(self) -> None:
+        if self._active:
+            self._active = False
+            self._sub.iterator_ended()
+
+    def __del__(self) -> None:
+        if self._active:
+            self._active = False
+            sub = self._sub
+            if not sub._loop.closed and not sub._loop.forked:
+                sub._loop.urgent(sub.iterator_ended)
+
+
+class _Runner:
+    """Calls the handler of a subscription, one message after another: in a task, or on a worker thread.
+
+    There is none while nothing is pending.
+    """
+
+    __slots__ = ("_cb", "_holder", "_in_thread", "_lock", "_running", "_sub")
+
+    def __init__(self, sub: Subscription, cb: Callable[[Message], object]) -> None:
+        self._sub = sub
+        self._cb = cb
+        self._running = False
+        self._holder: Any = None  # the task or thread that runs
+        self._in_thread = sub._client.callbacks_in_threads
+        self._lock = Lock()
+
+    def start(self) -> None:
+        """Messages are pending: see that somebody handles them. At home."""
+        with self._lock:
+            if self._running or not self._sub._queue:
+                return
+            self._running = True
+        sub = self._sub
+        if self._in_thread:
+            sub._loop.runtime.pool.submit(Job(self._run_in_thread, (), _ignore, None), at_once=True)
+        else:
+            self._holder = sub._loop.spawn_system(self._run_in_task, name=f"handler of {sub.subject}")
+
+    def _run_in_task(self) -> None:
+        sub, cb = self._sub, self._cb
+        popleft = sub._queue.popleft
+        fiber = getcurrent()
+        assert type(fiber) is Fiber
+        loop = fiber.loop
+        try:
+            while True:
+                budget = loop.budget
+                if budget <= 0:
+                    loop.checkpoint(fiber)
+                else:
+                    loop.budget = budget - 1
+                try:
+                    message = popleft()
+                except IndexError:
+                    return
+                try:
+                    cb(message)
+                except Exception as exc:
+                    sub._client.callback_failed(sub, message, exc)
+        finally:
+            self._running = False
+            self._holder = None
+            sub._emptied()
+
+    def _run_in_thread(self) -> None:
+        sub, cb = self._sub, self._cb
+        popleft = sub._queue.popleft
+        self._holder = current_holder()
+        while True:
+            try:
+                message = popleft()
+            except IndexError:
+                with self._lock:
+                    if sub._queue:
+                        continue  # came in just now
+                    self._running = False
+                    self._holder = None
+                break
+            try:
+                cb(message)
+            except Exception as exc:
+                sub._loop.post(sub._client.callback_failed, sub, message, exc, optional=True)
+        sub._loop.post(sub._emptied, optional=True)
+
+    def idle_for(self, holder: object) -> bool:
+        """Whether nothing runs and nothing is pending; the handler that asks does not count itself."""
+        if self._holder is not None and self._holder in (holder, getattr(holder, "owner", None)):
+            return True
+        return not self._running and not self._sub._queue
+
+
+def _ignore(job: Job) -> None:
+    """A handler's job has no outcome: errors go to ``callback_failed``."""

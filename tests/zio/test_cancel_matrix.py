@@ -1,0 +1,865 @@
+"""Every blocking public call, cancelled before it waits and while it waits (T13, T14).
+
+One row of the table below says how to make a call wait, and what makes it complete. For each row: the call raises
+Cancelled, leaves the object as it was, and completes afterwards as if the cancelled one had never been. Calls on
+objects that any thread may use are cancelled in a plain thread and in a task of another loop as well.
+
+The last test knows every public call of the package. A new one must be added to the table, or to ``NOT_BLOCKING``.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import inspect
+import pkgutil
+import signal
+import socket
+import threading
+from collections import deque
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, ExitStack, nullcontext
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+
+import zio
+from zio._core.cancel import ThreadHolder
+from zio._core.dump import tasks_below
+from zio.lowlevel import WaitQueue, current_holder, here
+from zio.testing import MemoryNetwork, memory_stream_pair, wait_all_parked
+
+LONG = 3600.0  # a timeout that never passes
+
+
+@dataclass
+class Case:
+    """A call that waits. ``complete()`` lets it end, with ``result``; ``state()`` is what a cancel must not change."""
+
+    call: Callable[[], object]
+    state: Callable[[], object]
+    complete: Callable[[], object] | None = None
+    result: object = None
+    around: Callable[[], AbstractContextManager[Any]] = nullcontext  # entered by the caller outside the cancelled scope
+    parked: Callable[[], object] = wait_all_parked
+
+
+@dataclass
+class Row:
+    """``build(stack, timeout)`` runs in the main task."""
+
+    calls: tuple[str, ...]
+    build: Callable[[ExitStack, float | None], Case]
+    timed: bool  # takes a timeout of its own
+    anywhere: bool  # may be called from plain threads and other loops
+    hops: bool  # and is posted to the home loop then
+    can_be_ready: bool  # complete() may come before the call
+    waits: bool  # False: it can be cancelled before only
+    id: str = field(default="")
+
+
+ROWS: list[Row] = []
+
+
+def row(
+    *calls: str,
+    timed: bool = False,
+    anywhere: bool = False,
+    hops: bool = True,
+    can_be_ready: bool = True,
+    waits: bool = True,
+) -> Callable[[Callable[..., Case]], Callable[..., Case]]:
+    def add(build: Callable[..., Case]) -> Callable[..., Case]:
+        ROWS.append(Row(calls, build, timed, anywhere, hops, can_be_ready, waits, build.__name__))
+        return build
+
+    return add
+
+
+def plain(value: Any) -> Any:
+    if isinstance(value, WaitQueue):
+        return len(value)
+    return list(value) if isinstance(value, (deque, dict, list)) else value
+
+
+def state_of(*objects: Any) -> Callable[[], object]:
+    """All attributes of the objects; of a queue of waiters the number of those who wait still."""
+
+    def look(thing: Any) -> dict[str, object]:
+        names = {name for cls in type(thing).__mro__ for name in getattr(cls, "__slots__", ())}
+        names |= set(getattr(thing, "__dict__", ()))
+        # The home may become known by the call, and a lock may watch its owner; neither is visible from outside.
+        names -= {"__weakref__", "__dict__", "_loop", "_watch"}
+        return {name: plain(getattr(thing, name)) for name in sorted(names)}
+
+    return lambda: [look(thing) for thing in objects]
+
+
+# Tasks and time.
+
+
+@row("Task.join", timed=True, anywhere=True)
+def task_join(stack: ExitStack, timeout: float | None) -> Case:
+    gate = zio.Event()
+    task = zio.spawn(lambda: gate.wait() and "done")
+    return Case(lambda: task.join(timeout), lambda: (task.done, task.cancelled, task._waiters or []), gate.set, "done")
+
+
+@row("sleep", anywhere=True, hops=False)
+def sleep(stack: ExitStack, timeout: float | None) -> Case:
+    seconds = [LONG]
+    return Case(lambda: zio.sleep(seconds[0]), lambda: None, lambda: seconds.insert(0, 0.0))
+
+
+def until_started() -> None:
+    """For calls that leave the task ready, so that it is never quiet."""
+    while not _started:
+        zio.pause()
+
+
+_started: list[bool] = []
+
+
+@row("pause")
+def pause(stack: ExitStack, timeout: float | None) -> Case:
+    enough: list[bool] = []
+
+    def call() -> None:
+        zio.pause()
+        while not enough:
+            zio.pause()
+
+    return Case(call, lambda: None, lambda: enough.append(True), parked=until_started)
+
+
+@row("maybe_pause")
+def maybe_pause(stack: ExitStack, timeout: float | None) -> Case:
+    enough: list[bool] = []
+
+    def call() -> None:
+        zio.maybe_pause()
+        while not enough:
+            zio.maybe_pause()
+
+    return Case(call, lambda: None, lambda: enough.append(True), parked=until_started)
+
+
+@row("testing.wait_all_parked")
+def all_parked(stack: ExitStack, timeout: float | None) -> Case:
+    idle = here().loop.idle_waiters
+    return Case(wait_all_parked, lambda: len(idle), lambda: None, parked=until_started)
+
+
+@row("TaskGroup.__exit__")
+def group_exit(stack: ExitStack, timeout: float | None) -> Case:
+    gate = zio.Event()
+
+    def call() -> None:
+        with zio.TaskGroup() as group:
+            group.spawn(gate.wait)
+
+    return Case(call, state_of(gate), gate.set)
+
+
+# Channels.
+
+
+@row("Channel.recv", timed=True, anywhere=True)
+def channel_recv(stack: ExitStack, timeout: float | None) -> Case:
+    channel = zio.Channel[str](1)
+    return Case(lambda: channel.recv(timeout), state_of(channel), lambda: channel.send("item"), "item")
+
+
+@row("Channel.__next__", anywhere=True)
+def channel_next(stack: ExitStack, timeout: float | None) -> Case:
+    channel = zio.Channel[str](1)
+    return Case(lambda: next(channel), state_of(channel), lambda: channel.send("item"), "item")
+
+
+@row("Channel.send", timed=True, anywhere=True, can_be_ready=False)
+def channel_send_direct(stack: ExitStack, timeout: float | None) -> Case:
+    channel = zio.Channel[str]()
+    return Case(
+        lambda: channel.send("item", timeout),
+        state_of(channel),
+        lambda: zio.spawn(lambda: check(channel.recv() == "item")),
+    )
+
+
+@row("Channel.send", timed=True, anywhere=True)
+def channel_send_full(stack: ExitStack, timeout: float | None) -> Case:
+    channel = zio.Channel[str](1)
+    channel.send("first")
+    return Case(lambda: channel.send("second", timeout), state_of(channel), lambda: check(channel.recv() == "first"))
+
+
+def check(condition: bool) -> None:
+    assert condition
+
+
+# Select, each kind of source beside one that never completes.
+
+
+def select_case(source: Any, complete: Callable[[], object], value: object, timeout: float | None, *more: Any) -> Case:
+    other = zio.Channel[str]()
+    stay = zio.Event()
+    return Case(
+        lambda: zio.select(other, it=source, no=stay, timeout=timeout),
+        state_of(other, stay, *more),
+        complete,
+        ("it", value),
+    )
+
+
+@row("select", timed=True, anywhere=True)
+def select_channel(stack: ExitStack, timeout: float | None) -> Case:
+    channel = zio.Channel[str](1)
+    return select_case(channel, lambda: channel.send("item"), "item", timeout, channel)
+
+
+@row("select", timed=True, anywhere=True)
+def select_send(stack: ExitStack, timeout: float | None) -> Case:
+    channel = zio.Channel[str](1)
+    channel.send("first")
+    return select_case(channel.send_op("second"), lambda: check(channel.recv() == "first"), None, timeout, channel)
+
+
+@row("select", timed=True, anywhere=True)
+def select_task(stack: ExitStack, timeout: float | None) -> Case:
+    gate = zio.Event()
+    task = zio.spawn(lambda: gate.wait() and "done")
+    case = select_case(task, gate.set, "done", timeout)
+    rest = case.state
+    case.state = lambda: (rest(), task.done, task._waiters or [])
+    return case
+
+
+@row("select", timed=True, anywhere=True)
+def select_future(stack: ExitStack, timeout: float | None) -> Case:
+    future = zio.Future[str]()
+    return select_case(future, lambda: future.set_result("value"), "value", timeout, future)
+
+
+@row("select", timed=True, anywhere=True)
+def select_event(stack: ExitStack, timeout: float | None) -> Case:
+    event = zio.Event()
+    return select_case(event, event.set, True, timeout, event)
+
+
+@row("select", timed=True, anywhere=True)
+def select_after(stack: ExitStack, timeout: float | None) -> Case:
+    never = zio.after(LONG)
+    gate = zio.Event()
+    case = select_case(gate, gate.set, True, timeout, gate)
+    return Case(
+        lambda: zio.select(never, it=gate, timeout=timeout),
+        lambda: (case.state(), list(never._waiters)),
+        gate.set,
+        ("it", True),
+    )
+
+
+@row("select", timed=True)
+def select_signals(stack: ExitStack, timeout: float | None) -> Case:
+    receiver = stack.enter_context(zio.signals(signal.SIGUSR1))
+    return select_case(receiver, lambda: signal.raise_signal(signal.SIGUSR1), signal.SIGUSR1, timeout, receiver)
+
+
+@row("signals.SignalReceiver.wait", timed=True)
+def signals_wait(stack: ExitStack, timeout: float | None) -> Case:
+    receiver = stack.enter_context(zio.signals(signal.SIGUSR1))
+    return Case(
+        lambda: receiver.wait(timeout),
+        state_of(receiver),
+        lambda: signal.raise_signal(signal.SIGUSR1),
+        signal.SIGUSR1,
+    )
+
+
+@row("signals.SignalReceiver.__next__")
+def signals_next(stack: ExitStack, timeout: float | None) -> Case:
+    receiver = stack.enter_context(zio.signals(signal.SIGUSR1))
+    return Case(
+        lambda: next(receiver), state_of(receiver), lambda: signal.raise_signal(signal.SIGUSR1), signal.SIGUSR1
+    )
+
+
+# Locks and what is made of them.
+
+
+def held_by_another_task(lock: Any) -> Callable[[], object]:
+    """Have another task hold ``lock``; returns what makes it release."""
+    gate, held = zio.Event(), zio.Event()
+
+    def hold() -> None:
+        with lock:
+            held.set()
+            gate.wait()
+
+    zio.spawn(hold)
+    held.wait()
+    return gate.set
+
+
+@row("Lock.acquire", timed=True, anywhere=True)
+def lock_acquire(stack: ExitStack, timeout: float | None) -> Case:
+    lock = zio.Lock()
+    let_go = held_by_another_task(lock)
+
+    def call() -> bool:
+        taken = lock.acquire(timeout=timeout)
+        lock.release()
+        return taken
+
+    return Case(call, state_of(lock), let_go, True)
+
+
+@row("Lock.__enter__", anywhere=True)
+def lock_enter(stack: ExitStack, timeout: float | None) -> Case:
+    lock = zio.Lock()
+    let_go = held_by_another_task(lock)
+
+    def call() -> None:
+        with lock:
+            pass
+
+    return Case(call, state_of(lock), let_go)
+
+
+@row("Semaphore.acquire", timed=True, anywhere=True)
+def semaphore_acquire(stack: ExitStack, timeout: float | None) -> Case:
+    semaphore = zio.Semaphore(0)
+    return Case(lambda: semaphore.acquire(timeout=timeout), state_of(semaphore), semaphore.release, True)
+
+
+@row("Semaphore.__enter__", anywhere=True)
+def semaphore_enter(stack: ExitStack, timeout: float | None) -> Case:
+    semaphore = zio.Semaphore(0)
+    return Case(semaphore.__enter__, state_of(semaphore), semaphore.release, semaphore)
+
+
+@row("Event.wait", timed=True, anywhere=True)
+def event_wait(stack: ExitStack, timeout: float | None) -> Case:
+    event = zio.Event()
+    return Case(lambda: event.wait(timeout), state_of(event), event.set, True)
+
+
+@row("Future.result", timed=True, anywhere=True)
+def future_result(stack: ExitStack, timeout: float | None) -> Case:
+    future = zio.Future[str]()
+    return Case(lambda: future.result(timeout), state_of(future), lambda: future.set_result("value"), "value")
+
+
+@row("Future.exception", timed=True, anywhere=True)
+def future_exception(stack: ExitStack, timeout: float | None) -> Case:
+    future, error = zio.Future[str](), ValueError("no")
+    return Case(lambda: future.exception(timeout), state_of(future), lambda: future.set_exception(error), error)
+
+
+@row("Condition.acquire", timed=True, anywhere=True)
+def condition_acquire(stack: ExitStack, timeout: float | None) -> Case:
+    condition = zio.Condition()
+    let_go = held_by_another_task(condition)
+
+    def call() -> bool:
+        taken = condition.acquire(timeout=timeout)
+        condition.release()
+        return taken
+
+    return Case(call, state_of(condition, condition.lock), let_go, True)
+
+
+@row("Condition.__enter__", anywhere=True)
+def condition_enter(stack: ExitStack, timeout: float | None) -> Case:
+    condition = zio.Condition()
+    let_go = held_by_another_task(condition)
+
+    def call() -> None:
+        with condition:
+            pass
+
+    return Case(call, state_of(condition, condition.lock), let_go)
+
+
+@row("Condition.wait", timed=True, anywhere=True, can_be_ready=False)
+def condition_wait(stack: ExitStack, timeout: float | None) -> Case:
+    condition = zio.Condition()
+
+    def notify_later() -> None:
+        wait_all_parked()
+        with condition:
+            condition.notify()
+
+    return Case(
+        lambda: condition.wait(timeout),
+        state_of(condition, condition.lock),
+        lambda: zio.spawn(notify_later),
+        True,
+        around=lambda: condition,
+    )
+
+
+@row("Condition.wait_for", timed=True, anywhere=True)
+def condition_wait_for(stack: ExitStack, timeout: float | None) -> Case:
+    condition = zio.Condition()
+    found: list[str] = []
+
+    def announce() -> None:
+        with condition:
+            found.append("it")
+            condition.notify_all()
+
+    return Case(
+        lambda: condition.wait_for(lambda: found, timeout),
+        state_of(condition, condition.lock),
+        announce,
+        ["it"],
+        around=lambda: condition,
+    )
+
+
+# Threads.
+
+
+@row("Runtime.call", anywhere=True)
+def runtime_call(stack: ExitStack, timeout: float | None) -> Case:
+    runtime, event = here().loop.runtime, zio.Event()
+    return Case(lambda: runtime.call(event.wait), state_of(event), event.set, True)
+
+
+@row("to_thread")
+def to_thread_abandoned(stack: ExitStack, timeout: float | None) -> Case:
+    gate, began = threading.Event(), threading.Event()
+    jobs: list[threading.Thread] = []
+
+    def job() -> str:
+        jobs.append(threading.current_thread())
+        began.set()
+        gate.wait()
+        return "done"
+
+    def until_begun() -> None:
+        while not began.is_set():
+            zio.sleep(0.001)
+
+    def end() -> None:
+        gate.set()
+        for thread in jobs:
+            after_the_run.append(thread.join)
+
+    stack.callback(end)
+    return Case(
+        lambda: zio.to_thread(job, abandon_on_cancel=True), lambda: None, gate.set, "done", parked=until_begun
+    )
+
+
+after_the_run: list[Callable[[], object]] = []
+
+
+@row("to_thread", waits=False)
+def to_thread_not_begun(stack: ExitStack, timeout: float | None) -> Case:
+    ran: list[str] = []
+    return Case(lambda: zio.to_thread(ran.append, "ran"), lambda: list(ran), lambda: None)
+
+
+# The network.
+
+
+def socket_pair(stack: ExitStack) -> tuple[Any, Any]:
+    listener = stack.enter_context(zio.net.listen("127.0.0.1", 0))
+    ours = stack.enter_context(zio.net.connect("127.0.0.1", listener.port))
+    return ours, stack.enter_context(listener.accept())
+
+
+def memory_pair(stack: ExitStack) -> tuple[Any, Any]:
+    ours, theirs = memory_stream_pair(1024)
+    return stack.enter_context(ours), stack.enter_context(theirs)
+
+
+def unread(stream: Any) -> Callable[[], object]:
+    """What could be received, and who waits."""
+
+    def look() -> object:
+        if isinstance(stream, zio.net.SocketStream):
+            try:
+                data = stream.socket.recv(65536, socket.MSG_PEEK)
+            except BlockingIOError:
+                data = b""
+            return stream._rest + data, stream._io.reader, stream._io.writer, here().loop.io_waiting
+        return stream._rest + b"".join(stream._in.chunks), stream._in.reader, stream._out.writer
+
+    return look
+
+
+def fill(stream: Any) -> int:
+    """Send until there is no room."""
+    total = 0
+    while sent := stream.send_some(b"x" * 65536):
+        total += sent
+    return total
+
+
+def drained(stream: Any, count: int) -> None:
+    stream.recv_exactly(count)
+
+
+def receive_case(call: Callable[[Any], object], pair: tuple[Any, Any], before: bytes, then: bytes, result: object) -> Case:
+    ours, theirs = pair
+    if before:
+        theirs.send_all(before)
+        wait_all_parked()
+    return Case(lambda: call(ours), unread(ours), lambda: theirs.send_all(then), result)
+
+
+def into(stream: Any) -> bytes:
+    buffer = bytearray(8)
+    return bytes(buffer[: stream.recv_into(buffer)])
+
+
+@row("net.sockets.SocketStream.recv")
+def socket_recv(stack: ExitStack, timeout: float | None) -> Case:
+    return receive_case(lambda s: s.recv(8), socket_pair(stack), b"", b"data", b"data")
+
+
+@row("net.sockets.SocketStream.recv_into")
+def socket_recv_into(stack: ExitStack, timeout: float | None) -> Case:
+    return receive_case(into, socket_pair(stack), b"", b"data", b"data")
+
+
+@row("net.sockets.SocketStream.recv_exactly", "net.stream.Stream.recv_exactly")
+def socket_recv_exactly(stack: ExitStack, timeout: float | None) -> Case:
+    return receive_case(lambda s: s.recv_exactly(8), socket_pair(stack), b"half", b"more", b"halfmore")
+
+
+@row("net.sockets.SocketStream.recv_until", "net.stream.Stream.recv_until")
+def socket_recv_until(stack: ExitStack, timeout: float | None) -> Case:
+    return receive_case(lambda s: s.recv_until(b"\r\n", 99), socket_pair(stack), b"half\r", b"\n", b"half\r\n")
+
+
+@row("testing.memory.MemoryStream.recv")
+def memory_recv(stack: ExitStack, timeout: float | None) -> Case:
+    return receive_case(lambda s: s.recv(8), memory_pair(stack), b"", b"data", b"data")
+
+
+@row("testing.memory.MemoryStream.recv_exactly")
+def memory_recv_exactly(stack: ExitStack, timeout: float | None) -> Case:
+    return receive_case(lambda s: s.recv_exactly(8), memory_pair(stack), b"half", b"more", b"halfmore")
+
+
+@row("testing.memory.MemoryStream.recv_until")
+def memory_recv_until(stack: ExitStack, timeout: float | None) -> Case:
+    return receive_case(lambda s: s.recv_until(b"\r\n", 99), memory_pair(stack), b"half\r", b"\n", b"half\r\n")
+
+
+def send_case(pair: tuple[Any, Any], call: Callable[[Any], object]) -> Case:
+    ours, theirs = pair
+    sent = fill(ours)
+    # A call in a full stream sends nothing, so what arrives is what was there before it.
+    return Case(lambda: call(ours), unread(ours), lambda: drained(theirs, sent))
+
+
+@row("net.sockets.SocketStream.send_all")
+def socket_send_all(stack: ExitStack, timeout: float | None) -> Case:
+    return send_case(socket_pair(stack), lambda s: s.send_all(b"data"))
+
+
+@row("net.sockets.SocketStream.wait_writable")
+def socket_wait_writable(stack: ExitStack, timeout: float | None) -> Case:
+    return send_case(socket_pair(stack), lambda s: s.wait_writable())
+
+
+@row("testing.memory.MemoryStream.send_all")
+def memory_send_all(stack: ExitStack, timeout: float | None) -> Case:
+    return send_case(memory_pair(stack), lambda s: s.send_all(b"data"))
+
+
+@row("testing.memory.MemoryStream.wait_writable")
+def memory_wait_writable(stack: ExitStack, timeout: float | None) -> Case:
+    return send_case(memory_pair(stack), lambda s: s.wait_writable())
+
+
+@row("net.sockets.SocketStream.shutdown_write", waits=False)
+def socket_shutdown_write(stack: ExitStack, timeout: float | None) -> Case:
+    ours, theirs = socket_pair(stack)
+    return Case(ours.shutdown_write, unread(theirs), lambda: None)
+
+
+def accept_case(stack: ExitStack, call: Callable[[Any], Any]) -> Case:
+    listener = stack.enter_context(zio.net.listen("127.0.0.1", 0))
+
+    def accept() -> str:
+        stack.enter_context(call(listener))
+        return "accepted"
+
+    def connect() -> None:
+        stack.enter_context(zio.net.connect("127.0.0.1", listener.port))
+
+    io = listener._polled.io
+    return Case(accept, lambda: (io.reader, here().loop.io_waiting), connect, "accepted")
+
+
+@row("net.sockets.Listener.accept")
+def listener_accept(stack: ExitStack, timeout: float | None) -> Case:
+    return accept_case(stack, lambda listener: listener.accept())
+
+
+@row("net.sockets.Listener.__next__")
+def listener_next(stack: ExitStack, timeout: float | None) -> Case:
+    return accept_case(stack, next)
+
+
+def memory_accept_case(stack: ExitStack, call: Callable[[Any], Any]) -> Case:
+    network = MemoryNetwork()
+    listener: Any = stack.enter_context(network.listen("host", 1, 1))
+
+    def accept() -> str:
+        stack.enter_context(call(listener))
+        return "accepted"
+
+    def connect() -> None:
+        stack.enter_context(network.connect("host", 1))
+
+    return Case(accept, lambda: (len(listener._arrived), listener._waiter), connect, "accepted")
+
+
+@row("testing.memory.MemoryListener.accept")
+def memory_listener_accept(stack: ExitStack, timeout: float | None) -> Case:
+    return memory_accept_case(stack, lambda listener: listener.accept())
+
+
+@row("testing.memory.MemoryListener.__next__")
+def memory_listener_next(stack: ExitStack, timeout: float | None) -> Case:
+    return memory_accept_case(stack, next)
+
+
+def open_sockets() -> int:
+    return len(here().loop.poller._table)  # type: ignore[attr-defined]
+
+
+@row("net.connect", timed=True)
+def connect_unanswered(stack: ExitStack, timeout: float | None) -> Case:
+    """The listener's queue is full, so that the handshake does not end."""
+    raw = stack.enter_context(socket.socket())
+    raw.bind(("127.0.0.1", 0))
+    raw.listen(0)
+    host, port = raw.getsockname()
+    for _ in range(3):
+        other = stack.enter_context(socket.socket())
+        other.setblocking(False)
+        other.connect_ex((host, port))
+    return Case(lambda: zio.net.connect(host, port, timeout=timeout), lambda: (open_sockets(), here().loop.io_waiting))
+
+
+@row("net.connect", timed=True, waits=False)
+def connect_answered(stack: ExitStack, timeout: float | None) -> Case:
+    """T14: no handshake begins in a cancelled scope."""
+    raw = stack.enter_context(socket.socket())
+    raw.bind(("127.0.0.1", 0))
+    raw.listen(8)
+    raw.setblocking(False)
+    host, port = raw.getsockname()
+
+    def arrived() -> int:
+        count = 0
+        with contextlib.suppress(BlockingIOError):
+            while True:
+                raw.accept()[0].close()
+                count += 1
+        return count
+
+    def call() -> str:
+        zio.net.connect(host, port, timeout=timeout).close()
+        return "connected"
+
+    return Case(call, lambda: (arrived(), open_sockets()), lambda: None, "connected")
+
+
+@row("net.resolve", waits=False)
+def resolve(stack: ExitStack, timeout: float | None) -> Case:
+    def call() -> bool:
+        return bool(zio.net.resolve("localhost", 80))
+
+    return Case(call, lambda: here().loop.jobs, lambda: None, True)
+
+
+# The callers.
+
+
+class Caller:
+    """A caller of its own, who makes ``case.call()`` in ``scope`` and notes how it ended."""
+
+    def __init__(self, case: Case, scope: zio.CancelScope) -> None:
+        self.case = case
+        self.scope = scope
+        self.outcome: list[str] = []
+        self.holder: Any = None
+        _started.clear()
+
+    def call(self) -> None:
+        self.holder = current_holder()
+        with self.case.around(), self.scope:
+            _started.append(True)
+            try:
+                self.case.call()
+            except zio.Cancelled:
+                self.outcome.append("cancelled")
+                raise
+            except BaseException as exc:
+                self.outcome.append(repr(exc))
+                raise
+            self.outcome.append("returned")
+
+
+@contextlib.contextmanager
+def task_caller(caller: Caller) -> Iterator[None]:
+    task = zio.spawn(caller.call)
+    yield
+    task.join(30)
+
+
+@contextlib.contextmanager
+def thread_caller(caller: Caller, run: Callable[[Callable[[], None]], None] = lambda fn: fn()) -> Iterator[None]:
+    ended = zio.Future[None]()
+
+    def main() -> None:
+        try:
+            run(caller.call)
+        finally:
+            ended.set_result(None)
+
+    thread = threading.Thread(target=main)
+    thread.start()
+    yield
+    ended.result(30)
+    thread.join()
+
+
+def loop_caller(caller: Caller) -> AbstractContextManager[None]:
+    return thread_caller(caller, zio.run)
+
+
+CALLERS: dict[str, Callable[[Caller], AbstractContextManager[None]]] = {
+    "task": task_caller,
+    "thread": thread_caller,
+    "other loop": loop_caller,
+}
+
+
+def wait_until_parked(row: Row, caller: Caller, kind: str) -> None:
+    if kind == "task":
+        caller.case.parked()
+        return
+    calls = here().loop.calls
+
+    def parked() -> bool:
+        holder = caller.holder
+        if isinstance(holder, ThreadHolder):
+            waits = holder.blocked is not None
+        else:
+            waits = holder is not None and holder.fiber is not None and holder.fiber.waiter is not None
+        posted = tasks_below(calls)
+        return (
+            waits
+            and bool(posted) == row.hops
+            and all(task.fiber is not None and task.fiber.waiter is not None for task in posted)
+        )
+
+    while not parked():
+        zio.sleep(0.001)
+
+
+# The tests.
+
+
+def variants(*, kinds: bool = True, only: Callable[[Row], bool] = lambda _row: True) -> list[Any]:
+    return [
+        pytest.param(row, timeout, kind, id=f"{row.id}{'' if timeout is None else '-timeout'}-{kind}")
+        for row in ROWS
+        if only(row)
+        for timeout in ((None, LONG) if row.timed else (None,))
+        for kind in (CALLERS if row.anywhere and kinds else ("task",))
+    ]
+
+
+def run_case(row: Row, timeout: float | None, test: Callable[[Case], None]) -> None:
+    def main() -> None:
+        with ExitStack() as stack:
+            case = row.build(stack, timeout)
+            test(case)
+
+    try:
+        zio.run(main)
+    finally:
+        while after_the_run:
+            after_the_run.pop()()
+
+
+def completes(case: Case) -> None:
+    """The call works as if nothing had been."""
+    if case.complete is not None:
+        case.complete()
+        with case.around():
+            assert case.call() == case.result
+
+
+@pytest.mark.parametrize(("row", "timeout", "kind"), variants(only=lambda row: row.waits))
+def test_cancelled_while_it_waits_it_raises_and_changes_nothing(row: Row, timeout: float | None, kind: str) -> None:
+    """T13."""
+
+    def test(case: Case) -> None:
+        wait_all_parked()
+        before = case.state()
+        caller = Caller(case, zio.CancelScope())
+        with CALLERS[kind](caller):
+            wait_until_parked(row, caller, kind)
+            assert caller.outcome == []
+            caller.scope.cancel()
+        assert caller.outcome == ["cancelled"]
+        assert caller.scope.cancelled_caught
+        assert case.state() == before
+        completes(case)
+
+    run_case(row, timeout, test)
+
+
+@pytest.mark.parametrize(("row", "timeout", "kind"), variants())
+def test_cancelled_before_it_raises_and_changes_nothing(row: Row, timeout: float | None, kind: str) -> None:
+    """T13, T14."""
+
+    def test(case: Case) -> None:
+        wait_all_parked()
+        before = case.state()
+        caller = Caller(case, zio.CancelScope())
+        caller.scope.cancel()
+        with CALLERS[kind](caller):
+            pass
+        assert caller.outcome == ["cancelled"]
+        assert case.state() == before
+        completes(case)
+
+    run_case(row, timeout, test)
+
+
+@pytest.mark.parametrize(
+    ("row", "timeout", "kind"),
+    variants(only=lambda row: row.can_be_ready and row.waits and row.id != "connect_unanswered", kinds=False),
+)
+def test_cancelled_before_it_raises_even_if_it_need_not_wait(row: Row, timeout: float | None, kind: str) -> None:
+    """T13: and what is there stays there for the next."""
+
+    def test(case: Case) -> None:
+        assert case.complete is not None
+        case.complete()
+        wait_all_parked()
+        before = case.state()
+        caller = Caller(case, zio.CancelScope())
+        caller.scope.cancel()
+        with CALLERS[kind](caller):
+            pass
+        assert caller.outcome == ["cancelled"]
+        assert case.state() == before
+        with case.around():
+            assert case.call() == case.result
+
+    run_case(row, timeout, test)
