@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
 WRITE_SIZE = 64 << 10  # so much in one tick is written at once
 ROOM = 1 << 20  # bytes accepted beyond what the socket takes; then publishers wait
+BUSY_WAIT = 500e-6  # seconds that messages may gather while tasks are busy
 QUIET = 200e-6  # a plain thread writes at once if it has not for so many seconds
 
 
@@ -54,6 +55,7 @@ class Outbound:
         self._batch: list[bytes] = []  # taken from the queue, not wholly written
         self._rest: memoryview | None = None  # what is left to write of it
         self._scheduled = False
+        self._scheduled_at = 0.0
         self._flush_posted = False
         self._last_thread_write = 0.0
         self._draining = False  # a task waits for the socket
@@ -82,8 +84,7 @@ class Outbound:
                 self.limit = -1
                 return
             if not self._scheduled:
-                self._scheduled = True
-                self._loop.tick_end.append(self.flush)
+                self._schedule()
             elif self.pending + size > WRITE_SIZE:
                 self.flush()
             if self._stream is None:
@@ -117,8 +118,7 @@ class Outbound:
         self._controls += 1
         self.frames.append(frame)
         if not self._scheduled:
-            self._scheduled = True
-            self._loop.tick_end.append(self.flush)
+            self._schedule()
             self.limit = -1
 
     def _wait_for_room(self, fiber: Fiber) -> None:
@@ -164,10 +164,32 @@ class Outbound:
 
     # Writing.
 
+    def _tick_ends(self) -> None:
+        """Before each poll of the loop. While tasks are busy, let small messages gather a little longer.
+
+        A loop that only publishes polls each 100 µs, with some 5 KiB gathered; at 64 KiB or 500 µs a write the
+        same loop sends 1.5 times as much. Before the loop goes idle everything goes out, so an answer never waits.
+        """
+        loop = self._loop
+        if (
+            loop.ready
+            and not loop.deterministic
+            and self.pending < WRITE_SIZE
+            and perf_counter() - self._scheduled_at < BUSY_WAIT
+        ):
+            loop.tick_end.append(self._tick_ends)
+            return
+        self._scheduled = False
+        self.limit = -1  # the next message schedules the next flush
+        self.flush()
+
+    def _schedule(self) -> None:
+        self._scheduled = True
+        self._scheduled_at = perf_counter()
+        self._loop.tick_end.append(self._tick_ends)
+
     def flush(self) -> None:
         """Write what has gathered. In the home loop; never blocks."""
-        self._scheduled = False
-        self.limit = -1
         with self.lock:
             self._flush_posted = False
             stream = self._stream
@@ -222,11 +244,13 @@ class Outbound:
                     return
                 try:
                     stream.wait_writable()
-                except Exception as exc:  # the connection is gone; its reader sees that too
+                except Exception as exc:
                     if self._stream is stream:
                         self._on_write_error(exc)
-                    return
-                self.flush()
+                        return
+                    # That connection is gone, and its reader has seen to it; there may be another one.
+                else:
+                    self.flush()
         finally:
             self._draining = False
 
@@ -240,8 +264,8 @@ class Outbound:
             self.frames.extendleft(reversed(replay))
             self._controls += len(replay)
             self.limit = -1
-        self._scheduled = True
-        self._loop.tick_end.append(self.flush)
+        if not self._scheduled:
+            self._schedule()
 
     def disconnected(self) -> tuple[int, int]:
         """The connection is gone. Keep the messages that were not wholly written, drop control frames.

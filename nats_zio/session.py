@@ -125,7 +125,9 @@ class Session:
             while True:
                 error = self._read()
                 self._end_connection(error)
-                if client.closing or not (self._options.allow_reconnect or self._forced):
+                if client.closing:
+                    return
+                if not (self._options.allow_reconnect or self._forced):
                     client.closed_by(error)
                     return
                 if not self._reconnect():

@@ -129,10 +129,13 @@ class TaskGroup:
         cancelled = Cancelled() if cut_short else None
         scope.__exit__(type(cancelled) if cancelled else None, cancelled, None)
         if errors:
-            for error in errors:
-                if isinstance(error, (KeyboardInterrupt, SystemExit)):
-                    raise error
-            raise BaseExceptionGroup("errors in a TaskGroup", errors) from None
+            try:
+                for error in errors:
+                    if isinstance(error, (KeyboardInterrupt, SystemExit)):
+                        raise error
+                raise BaseExceptionGroup("errors in a TaskGroup", errors) from None
+            finally:
+                del error, errors, exc, cancelled  # no cycle through the traceback
         if cut_short and outer_cancelled:
             if isinstance(exc, Cancelled):
                 return False

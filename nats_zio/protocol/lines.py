@@ -1,8 +1,8 @@
 """Control lines: the grammar of what the server sends, and the tables that make the usual lines cheap.
 
-Invariants: the tables never change what a line means, they only save reading it again: a line is looked up in them as
-the server writes it (single spaces, CRLF), everything else goes through the exact grammar (`_MSG`, `_HMSG`), which
-also fills them. Each holds at most `_TABLE_SIZE` entries, made from lines of at most `_SHORT` bytes.
+Invariants: the tables never change what a line means, they only save reading it again: `read` uses and fills them for
+lines as the server writes them (single spaces, CRLF), everything else goes through the exact grammar (`_MSG`,
+`_HMSG`). Each holds at most `_TABLE_SIZE` entries, made from lines of at most `_SHORT` bytes.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ Head: TypeAlias = tuple[str, int, str | None, int, int]
 _TABLE_SIZE = 4096
 _SHORT = 512
 _SAMPLE = 8  # one unknown line of so many is remembered: where all differ, remembering costs more than reading
-_DIGITS = 9  # of sizes; sids may be longer
+_DIGITS = 9  # of lengths; sids may be longer
 
 _VERB = re.compile(rb"(?i:PING|PONG|\+OK|-ERR|(?:INFO|H?MSG)[ \t])")
 _VERB_BYTES = 5  # enough to tell whether any verb can match
@@ -36,7 +36,6 @@ _HMSG = re.compile(
     rb"[ \t]++([0-9]{1,9}+)[ \t]++([0-9]{1,9}+)[ \t]*+\r?\n"
 )
 _TAB, _CR, _SPACE = b"\t\r "
-_UNKNOWN = 1 << 62  # larger than any length
 _PING, _PONG, _OK = Ping(), Pong(), Ok()
 
 
@@ -61,8 +60,8 @@ class LineReader:
     def read(self, line: bytes, events: list[Event]) -> Head | None:
         """Read a line that is not in `heads`. None: it was an event, which is now in `events`.
 
-        A message line is read here only if it is as the server writes it (single spaces, CRLF), short and with
-        numbers seen before; `_message_line` decides about all others.
+        A message line is read here only if it is short and as the server writes it (single spaces, CRLF);
+        `_message_line` decides about all others.
         """
         if line.startswith(b"MSG "):
             parts = line.rsplit(b" ", 2)
@@ -70,43 +69,49 @@ class LineReader:
             verb = 4
         elif line.startswith(b"HMSG "):
             parts = line.rsplit(b" ", 3)
-            header = self.numbers.get(parts.pop(-2), _UNKNOWN)
+            header = self._number(parts.pop(-2))
             verb = 5
         else:
             return self._control_line(line, events)
-        if len(parts) == 3 and len(line) <= self.short:
-            route, middle, raw_size = parts  # `middle` is the reply; where there is none, it is the sid
-            size = self.sizes.get(raw_size, -1)
-            if header <= size:
-                try:
-                    target = self.routes.get(route)
-                    if target is None:
-                        # Bytes are looked for by number: `b"x" in data` takes ten times longer.
-                        subject = route[verb:]
-                        if _SPACE in subject:
-                            raw_subject, _, raw_sid = subject.partition(b" ")
-                            sid = self.numbers.get(raw_sid)
-                            if sid is not None and raw_subject and _TAB not in raw_subject and _CR not in raw_subject:
-                                target = raw_subject.decode(), sid
-                                self._unknown += 1
-                                if not self._unknown % _SAMPLE:
-                                    _remember(self.routes, route, target)
-                        else:
-                            sid = self.numbers.get(middle)
-                            if sid is not None and subject and _TAB not in subject and _CR not in subject:
-                                head = subject.decode(), sid, None, header, size
-                                self._unknown += 1
-                                if not self._unknown % _SAMPLE:
-                                    _remember(self.heads, line, head)
-                                return head
-                    if target is not None and middle and _TAB not in middle and _CR not in middle:
-                        return target[0], target[1], middle.decode(), header, size
-                except UnicodeDecodeError:
-                    pass
+        if len(parts) != 3 or len(line) > self.short:
+            return self._message_line(line)
+        route, middle, raw_size = parts  # `middle` is the reply; where there is none, it is the sid
+        size = self.sizes.get(raw_size)
+        if size is None:
+            size = self._size(raw_size)
+        if not 0 <= header <= size:
+            return self._message_line(line)
+        try:
+            target = self.routes.get(route)
+            if target is None:
+                # Bytes are looked for by number: `b"x" in data` takes ten times longer.
+                subject = route[verb:]
+                if _SPACE not in subject:
+                    known = self.numbers.get(middle)
+                    sid = self._number(middle) if known is None else known
+                    if sid < 0 or not subject or _TAB in subject or _CR in subject:
+                        return self._message_line(line)
+                    head = subject.decode(), sid, None, header, size
+                    self._unknown += 1
+                    if not self._unknown % _SAMPLE:
+                        _remember(self.heads, line, head)
+                    return head
+                raw_subject, _, raw_sid = subject.partition(b" ")
+                sid = self._number(raw_sid)
+                if sid < 0 or not raw_subject or _TAB in raw_subject or _CR in raw_subject:
+                    return self._message_line(line)
+                target = raw_subject.decode(), sid
+                self._unknown += 1
+                if not self._unknown % _SAMPLE:
+                    _remember(self.routes, route, target)
+            if middle and _TAB not in middle and _CR not in middle:
+                return target[0], target[1], middle.decode(), header, size
+        except UnicodeDecodeError:
+            pass
         return self._message_line(line)
 
     def _message_line(self, line: bytes) -> Head:
-        """Read a MSG or HMSG line by the exact grammar, and fill the tables from it."""
+        """Read a MSG or HMSG line by the exact grammar."""
         self._check_length(line)
         found = (_HMSG if line[:1] in b"Hh" else _MSG).fullmatch(line)
         if found is None:
@@ -119,12 +124,28 @@ class LineReader:
             raise ProtocolError(f"header length {header} exceeds total length {size}: {shorten(line)}")
         subject = raw_subject.decode("utf-8", "surrogateescape")
         reply = None if raw_reply is None else raw_reply.decode("utf-8", "surrogateescape")
-        if len(line) <= self.short:
-            _remember(self.sizes, raw_size + b"\r\n", size)
-            for raw, number in (raw_sid, sid), (raw_header, header):
-                if raw and len(raw) <= _DIGITS:
-                    _remember(self.numbers, raw, number)
         return subject, sid, reply, header, size
+
+    def _number(self, raw: bytes) -> int:
+        """A sid or header length; -1 if this is none, or one so long that only the grammar can tell."""
+        number = self.numbers.get(raw)
+        if number is None:
+            if not raw.isdigit() or len(raw) > _DIGITS:
+                return -1
+            number = int(raw)
+            _remember(self.numbers, raw, number)
+        return number
+
+    def _size(self, raw: bytes) -> int:
+        """A length at the end of a line, which is not in `sizes`; -1 if this is none."""
+        digits = raw[:-2]
+        if not digits.isdigit() or len(digits) > _DIGITS or not raw.endswith(b"\r\n"):
+            return -1
+        size = int(digits)
+        if size > self._max_payload:
+            return -1
+        _remember(self.sizes, raw, size)
+        return size
 
     def _control_line(self, line: bytes, events: list[Event]) -> Head | None:
         """Read a line that does not begin with `MSG ` or `HMSG ` as the server writes them."""

@@ -111,30 +111,34 @@ def test_text_after_ping_is_skipped(line: bytes) -> None:
 
 
 @pytest.mark.parametrize(
-    "stream",
+    "lines",
     [
-        b"MSG a 1\t2\r\nhi\r\nMSG a 1 1\t2\r\nhi\r\n",
-        b"MSG a 1 2 \r\nhi\r\nMSG a 1  \r\n",
-        b"MSG a 1 r\t2\r\nhi\r\nMSG a 1 r\t2\r\nhi\r\n",
+        [b"MSG a 1\t2\r\n", b"MSG a 1 1\t2\r\n"],
+        [b"MSG a 1 2 \r\n", b"MSG a 1  \r\n"],
+        [b"MSG a 1 r\t2\r\n", b"MSG a 1 r\t2\r\n"],
+        [b"MSG a 1\tr 2\r\n", b"MSG a 1\tr 2\r\n", b"MSG a 7 2\r\n"],
+        [b"MSG a 1 r 2\n", b"MSG a 1 r 2\r\n"],
+        [b"MSG a 0000000001 r 2\r\n", b"HMSG a 1 0000000001 2\r\n"],
     ],
 )
-def test_odd_lines_do_not_teach_the_tables_anything_wrong(stream: bytes) -> None:
+def test_odd_lines_do_not_teach_the_tables_anything_wrong(lines: list[bytes]) -> None:
     """Each line means the same at its first and at any later sight, and to a parser that has not seen the others."""
-    lines = stream.split(b"hi\r\n")
-    expected = []
-    for line in lines:
-        if not line:
-            continue
+    expected: dict[int, list[Got]] = {}
+    for line in lines * 2:
         try:
-            expected.append(messages_of(line + b"hi\r\n")[1][0])
+            groups = messages_of(line + b"hi\r\n")
         except ProtocolError:
             break
+        for sid, messages in groups.items():
+            expected.setdefault(sid, []).extend(messages)
     collector = Collector()
+    collector.feed(USUAL * 20)
+    collector.groups.clear()
     try:
-        collector.feed(stream)
+        collector.feed(b"".join(line + b"hi\r\n" for line in lines * 2))
     except ProtocolError as error:
         collector.take(error.messages, error.events)
-    assert collector.groups == {1: expected}
+    assert collector.groups == expected
 
 
 def test_control_characters_that_are_no_separators_belong_to_the_subject() -> None:
@@ -150,6 +154,8 @@ def test_sids_may_be_longer_than_sizes() -> None:
 
 # --- strict in everything that decides where the next frame begins ---
 
+REPLIES = b"MSG a 1 r 2\r\nhi\r\n" * 20
+REPLIES_WITH_HEADERS = b"HMSG a 1 r 12 14\r\nNATS/1.0\r\n\r\nhi\r\n" * 20
 USUAL = b"".join(
     line + body + b"\r\n"
     for line, body in [
@@ -157,6 +163,8 @@ USUAL = b"".join(
         (b"HMSG a 1 12 14\r\n", b"NATS/1.0\r\n\r\nhi"),
         (b"HMSG a 1 r 12 14\r\n", b"NATS/1.0\r\n\r\nhi"),
         (b"MSG a 1 14\r\n", b"NATS/1.0\r\n\r\nhi"),
+        (b"MSG b 14 2\r\n", b"hi"),
+        (b"MSG b 15 2\r\n", b"hi"),
         (b"MSG a 1 r 2\r\n", b"hi"),
         (b"MSG a 1 r 2\r\n", b"hi"),
     ]
@@ -200,6 +208,7 @@ USUAL = b"".join(
         (b"MSG a 1 r 2\r\nhi!\r\n", "not followed by CRLF"),
         (b"HMSG a 1 r 15 14\r\n", "header length 15 exceeds total length 14"),
         (b"HMSG a 1 r 14 2\r\nNATS/1.0\r\n\r\nhi\r\n", "header length 14 exceeds total length 2"),
+        (b"HMSG a 1 r 14 2\r\nhi\r\n", "header length 14 exceeds total length 2"),
         (b"HMSG a 1 14 2\r\nNATS/1.0\r\n\r\nhi\r\n", "header length 14 exceeds total length 2"),
         (b"MSG a 1 2\r\nhi!\r\n", "not followed by CRLF but by b'!\\r'"),
         (b"MSG a 1 2\r\nhi\n\n", "not followed by CRLF"),
@@ -216,7 +225,7 @@ USUAL = b"".join(
 )
 def test_illegal_bytes_are_refused_with_their_reason(stream: bytes, says: str) -> None:
     """By a fresh parser, by one whose tables are full of valid lines, and byte by byte."""
-    for before in b"", USUAL * 20:
+    for before in b"", USUAL * 20, USUAL * 20 + REPLIES, USUAL * 20 + REPLIES_WITH_HEADERS:
         with pytest.raises(ProtocolError) as caught:
             Parser(RawMessage).feed(before + stream)
         assert says in str(caught.value)
@@ -302,9 +311,9 @@ def test_a_line_of_the_limit_is_read_and_one_byte_more_refused(line: bytes) -> N
         read(chunks, max_line=200)
         with pytest.raises(ProtocolError, match="more than 199 bytes"):
             read(chunks, max_line=199)
-    usual = b"MSG a 1 r 2\r\nhi\r\nHMSG a 1 r 2 2\r\nhi\r\n"
-    with pytest.raises(ProtocolError, match="more than 199 bytes"):
-        read([usual, fits], max_line=199)
+    for usual in REPLIES, REPLIES_WITH_HEADERS, USUAL:
+        with pytest.raises(ProtocolError, match="more than 199 bytes"):
+            read([USUAL * 20 + usual + fits + b"12\r\n"], max_line=199)
 
 
 def test_info_may_be_longer_than_other_lines() -> None:

@@ -131,3 +131,30 @@ def test_the_counters_add_up(stream: bytes, data: st.DataObject) -> None:
     messages = [got for group in collector.groups.values() for got in group]
     assert collector.parser.messages == len(messages)
     assert collector.parser.payload_bytes == sum(len(got.data) + len(got.raw_headers or b"") for got in messages)
+
+
+@pytest.mark.parametrize("size", [0, 5])
+@pytest.mark.parametrize(
+    "line", [b"MSG a 1 %d\r\n", b"MSG a 1 r 0%d\r\n", b"HMSG a 1 0 %d\r\n", b"HMSG a 1 r 0 %d\r\n"]
+)
+@pytest.mark.parametrize("count", [9, 20, 200])
+def test_long_runs_of_one_form_are_counted(line: bytes, size: int, count: int) -> None:
+    stream = (line % size + b"x" * size + b"\r\n") * count
+    collector = read([stream])
+    assert collector.result == read_from_server(stream)
+    assert collector.parser.messages == count
+    assert collector.parser.payload_bytes == size * count
+
+
+@pytest.mark.parametrize("headers", [b"", b"NATS/1.0\r\n\r\n"])
+@pytest.mark.parametrize("reply", [b"", b"r.%d "])
+@pytest.mark.parametrize("count", [20, 60])
+def test_long_runs_are_read_however_cut(headers: bytes, reply: bytes, count: int) -> None:
+    lengths = b"%d %d" % (len(headers), len(headers) + 4) if headers else b"4"
+    stream = b"".join(
+        b"%bMSG a.b 1 %b%b\r\n%b%04d\r\n" % (b"H" * bool(headers), reply and reply % i, lengths, headers, i)
+        for i in range(count)
+    )
+    expected = read_from_server(stream)
+    for place in range(len(stream)):
+        assert read([stream[:place], stream[place:]]).result == expected, place

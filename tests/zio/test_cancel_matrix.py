@@ -43,6 +43,7 @@ class Case:
     result: object = None
     around: Callable[[], AbstractContextManager[Any]] = nullcontext  # entered by the caller outside the cancelled scope
     parked: Callable[[], object] = wait_all_parked
+    again: Callable[[Callable[[], object]], object] = lambda call: call()  # how the main task makes the call
 
 
 @dataclass
@@ -52,7 +53,7 @@ class Row:
     calls: tuple[str, ...]
     build: Callable[[ExitStack, float | None], Case]
     timed: bool  # takes a timeout of its own
-    anywhere: bool  # may be called from plain threads and other loops
+    callers: tuple[str, ...]
     hops: bool  # and is posted to the home loop then
     can_be_ready: bool  # complete() may come before the call
     waits: bool  # False: it can be cancelled before only
@@ -65,13 +66,15 @@ ROWS: list[Row] = []
 def row(
     *calls: str,
     timed: bool = False,
-    anywhere: bool = False,
+    anywhere: bool = False,  # may be called from plain threads and other loops
+    callers: tuple[str, ...] = ("task",),
     hops: bool = True,
     can_be_ready: bool = True,
     waits: bool = True,
 ) -> Callable[[Callable[..., Case]], Callable[..., Case]]:
     def add(build: Callable[..., Case]) -> Callable[..., Case]:
-        ROWS.append(Row(calls, build, timed, anywhere, hops, can_be_ready, waits, build.__name__))
+        who = ("task", "thread", "other loop") if anywhere else callers
+        ROWS.append(Row(calls, build, timed, who, hops, can_be_ready, waits, build.__name__))
         return build
 
     return add
@@ -145,7 +148,7 @@ def maybe_pause(stack: ExitStack, timeout: float | None) -> Case:
     return Case(call, lambda: None, lambda: enough.append(True), parked=until_started)
 
 
-@row("testing.wait_all_parked")
+@row("testing.virtual.wait_all_parked")
 def all_parked(stack: ExitStack, timeout: float | None) -> Case:
     idle = here().loop.idle_waiters
     return Case(wait_all_parked, lambda: len(idle), lambda: None, parked=until_started)
@@ -280,9 +283,7 @@ def signals_wait(stack: ExitStack, timeout: float | None) -> Case:
 @row("signals.SignalReceiver.__next__")
 def signals_next(stack: ExitStack, timeout: float | None) -> Case:
     receiver = stack.enter_context(zio.signals(signal.SIGUSR1))
-    return Case(
-        lambda: next(receiver), state_of(receiver), lambda: signal.raise_signal(signal.SIGUSR1), signal.SIGUSR1
-    )
+    return Case(lambda: next(receiver), state_of(receiver), lambda: signal.raise_signal(signal.SIGUSR1), signal.SIGUSR1)
 
 
 # Locks and what is made of them.
@@ -428,6 +429,12 @@ def runtime_call(stack: ExitStack, timeout: float | None) -> Case:
     return Case(lambda: runtime.call(event.wait), state_of(event), event.set, True)
 
 
+@row("from_thread", callers=("pool thread",), can_be_ready=False)
+def from_thread(stack: ExitStack, timeout: float | None) -> Case:
+    event = zio.Event()
+    return Case(lambda: zio.from_thread(event.wait), state_of(event), event.set, True, again=zio.to_thread)
+
+
 @row("to_thread")
 def to_thread_abandoned(stack: ExitStack, timeout: float | None) -> Case:
     gate, began = threading.Event(), threading.Event()
@@ -445,13 +452,10 @@ def to_thread_abandoned(stack: ExitStack, timeout: float | None) -> Case:
 
     def end() -> None:
         gate.set()
-        for thread in jobs:
-            after_the_run.append(thread.join)
+        after_the_run.extend(thread.join for thread in jobs)
 
     stack.callback(end)
-    return Case(
-        lambda: zio.to_thread(job, abandon_on_cancel=True), lambda: None, gate.set, "done", parked=until_begun
-    )
+    return Case(lambda: zio.to_thread(job, abandon_on_cancel=True), lambda: None, gate.set, "done", parked=until_begun)
 
 
 after_the_run: list[Callable[[], object]] = []
@@ -504,7 +508,9 @@ def drained(stream: Any, count: int) -> None:
     stream.recv_exactly(count)
 
 
-def receive_case(call: Callable[[Any], object], pair: tuple[Any, Any], before: bytes, then: bytes, result: object) -> Case:
+def receive_case(
+    call: Callable[[Any], object], pair: tuple[Any, Any], before: bytes, then: bytes, result: object
+) -> Case:
     ours, theirs = pair
     if before:
         theirs.send_all(before)
@@ -527,12 +533,12 @@ def socket_recv_into(stack: ExitStack, timeout: float | None) -> Case:
     return receive_case(into, socket_pair(stack), b"", b"data", b"data")
 
 
-@row("net.sockets.SocketStream.recv_exactly", "net.stream.Stream.recv_exactly")
+@row("net.stream.Stream.recv_exactly")
 def socket_recv_exactly(stack: ExitStack, timeout: float | None) -> Case:
     return receive_case(lambda s: s.recv_exactly(8), socket_pair(stack), b"half", b"more", b"halfmore")
 
 
-@row("net.sockets.SocketStream.recv_until", "net.stream.Stream.recv_until")
+@row("net.stream.Stream.recv_until")
 def socket_recv_until(stack: ExitStack, timeout: float | None) -> Case:
     return receive_case(lambda s: s.recv_until(b"\r\n", 99), socket_pair(stack), b"half\r", b"\n", b"half\r\n")
 
@@ -542,12 +548,12 @@ def memory_recv(stack: ExitStack, timeout: float | None) -> Case:
     return receive_case(lambda s: s.recv(8), memory_pair(stack), b"", b"data", b"data")
 
 
-@row("testing.memory.MemoryStream.recv_exactly")
+@row("net.stream.Stream.recv_exactly")
 def memory_recv_exactly(stack: ExitStack, timeout: float | None) -> Case:
     return receive_case(lambda s: s.recv_exactly(8), memory_pair(stack), b"half", b"more", b"halfmore")
 
 
-@row("testing.memory.MemoryStream.recv_until")
+@row("net.stream.Stream.recv_until")
 def memory_recv_until(stack: ExitStack, timeout: float | None) -> Case:
     return receive_case(lambda s: s.recv_until(b"\r\n", 99), memory_pair(stack), b"half\r", b"\n", b"half\r\n")
 
@@ -739,8 +745,16 @@ def loop_caller(caller: Caller) -> AbstractContextManager[None]:
     return thread_caller(caller, zio.run)
 
 
+@contextlib.contextmanager
+def pool_caller(caller: Caller) -> Iterator[None]:
+    task = zio.spawn(zio.to_thread, caller.call)
+    yield
+    task.join(30)
+
+
 CALLERS: dict[str, Callable[[Caller], AbstractContextManager[None]]] = {
     "task": task_caller,
+    "pool thread": pool_caller,
     "thread": thread_caller,
     "other loop": loop_caller,
 }
@@ -778,7 +792,7 @@ def variants(*, kinds: bool = True, only: Callable[[Row], bool] = lambda _row: T
         for row in ROWS
         if only(row)
         for timeout in ((None, LONG) if row.timed else (None,))
-        for kind in (CALLERS if row.anywhere and kinds else ("task",))
+        for kind in (row.callers if kinds else row.callers[:1])
     ]
 
 
@@ -800,7 +814,7 @@ def completes(case: Case) -> None:
     if case.complete is not None:
         case.complete()
         with case.around():
-            assert case.call() == case.result
+            assert case.again(case.call) == case.result
 
 
 @pytest.mark.parametrize(("row", "timeout", "kind"), variants(only=lambda row: row.waits))
@@ -863,3 +877,87 @@ def test_cancelled_before_it_raises_even_if_it_need_not_wait(row: Row, timeout: 
             assert case.call() == case.result
 
     run_case(row, timeout, test)
+
+
+# The table is complete.
+
+# What can be called in a task and never waits. (From other threads some of it takes the way home and back.)
+NOT_BLOCKING = {
+    # Beginning, end and inspection.
+    *("run", "Runtime.run", "testing.virtual.run_virtual"),  # refused inside a task; a run ends when its main task does
+    *("Runtime.close", "Runtime.on_close", "Runtime.forget_closer", "background", "debug.dump"),
+    *("spawn", "TaskGroup.spawn", "TaskGroup.__enter__", "TaskGroup.cancel", "current_task", "now"),
+    *("Task.cancel", "Task.result", "Task.finish", "Task.now", "Task.cancel_arrived", "Task.scope_changed"),
+    # Scopes.
+    *("timeout", "move_on_after", "shield", "after", "selecting.After.alive", "selecting.After.expire"),
+    *("CancelScope.__enter__", "CancelScope.__exit__", "CancelScope.cancel", "CancelScope.alive", "CancelScope.expire"),
+    # Channels and locks: what gives, and what only looks.
+    *("Channel.__iter__", "Channel.close", "Channel.send_op", "Channel.try_recv", "Channel.try_send"),
+    *("Condition.__exit__", "Condition.notify", "Condition.notify_all", "Condition.release"),
+    *("Event.clear", "Event.is_set", "Event.set", "Future.set_exception", "Future.set_result"),
+    *("Lock.__exit__", "Lock.locked", "Lock.release", "Semaphore.__exit__", "Semaphore.release"),
+    # Signals.
+    *("signals", "signals.SignalReceiver.__enter__", "signals.SignalReceiver.__exit__"),
+    "signals.SignalReceiver.__iter__",
+    # The network.
+    *("net.listen", "net.SystemNetwork.listen", "net.sockets.tcp_stream"),
+    *("net.SystemNetwork.connect", "net.sockets.connect_socket"),  # the inner parts of net.connect
+    *("net.sockets.Listener.__enter__", "net.sockets.Listener.__exit__", "net.sockets.Listener.__iter__"),
+    *("net.sockets.Listener.close", "net.sockets.SocketStream.close", "net.sockets.SocketStream.send_some"),
+    *("net.sockets.PolledSocket.close", "net.sockets.PolledSocket.fiber"),
+    *("net.sockets.PolledSocket.wait_readable", "net.sockets.PolledSocket.wait_writable"),  # parts of recv and send
+    *("net.stream.Stream.__enter__", "net.stream.Stream.__exit__"),
+    *("net.stream.Stream.close", "net.stream.Stream.recv", "net.stream.Stream.send_all"),  # abstract
+    *("net.stream.Stream.send_some", "net.stream.Stream.shutdown_write"),  # abstract
+    *("testing.memory.MemoryListener.__enter__", "testing.memory.MemoryListener.__exit__"),
+    *("testing.memory.MemoryListener.__iter__", "testing.memory.MemoryListener.arrive"),
+    *("testing.memory.MemoryListener.close", "testing.memory.MemoryNetwork.connect"),
+    *("testing.memory.MemoryNetwork.forget", "testing.memory.MemoryNetwork.listen"),
+    *("testing.memory.MemoryStream.close", "testing.memory.MemoryStream.send_some"),
+    *("testing.memory.MemoryStream.shutdown_write", "testing.memory.memory_stream_pair"),
+}
+
+
+def own_methods(cls: type) -> Iterator[str]:
+    """The calls a class of ours defines: public ones, and those that statements make."""
+    for name, member in vars(cls).items():
+        if name.startswith("select_"):
+            continue  # the protocol behind select, whose methods never block
+        if (not name.startswith("_") or name in {"__call__", "__enter__", "__exit__", "__iter__", "__next__"}) and (
+            inspect.isfunction(member) or isinstance(member, (classmethod, staticmethod))
+        ):
+            yield name
+
+
+def public_calls() -> set[str]:
+    """Every function and method a user can reach, named by module and class; without the kernel's own names."""
+    found = set()
+
+    def add(prefix: str, name: str, thing: Any) -> None:
+        if inspect.isclass(thing):
+            if issubclass(thing, BaseException) or getattr(thing, "_is_protocol", False):
+                return
+            found.update(f"{prefix}{name}.{method}" for method in own_methods(thing))
+        elif inspect.isfunction(thing):
+            found.add(f"{prefix}{name}")
+
+    for name in zio.__all__:
+        add("", name, getattr(zio, name))
+    exported = {id(getattr(zio, name)) for name in zio.__all__}
+    for info in pkgutil.walk_packages(zio.__path__, "zio."):
+        if info.name.startswith(("zio._core", "zio.lowlevel")):
+            continue
+        module = importlib.import_module(info.name)
+        for name, thing in vars(module).items():
+            of_ours = getattr(thing, "__module__", None) == info.name
+            if not name.startswith("_") and id(thing) not in exported and of_ours:
+                add(info.name.removeprefix("zio.") + ".", name, thing)
+    return found
+
+
+def test_every_public_call_is_in_the_table() -> None:
+    """T13: a new call that blocks needs a row."""
+    known = {call for row in ROWS for call in row.calls}
+    assert public_calls() - known - NOT_BLOCKING == set()
+    assert (known | NOT_BLOCKING) - public_calls() == set()
+    assert known & NOT_BLOCKING == set()

@@ -129,13 +129,13 @@ def test_data_and_end_that_came_with_the_connection_are_both_seen() -> None:
                 with zio.net.connect("127.0.0.1", server.getsockname()[1]) as stream:
                     return [stream.recv(100), stream.recv(100)]
 
-            def greet_and_leave() -> None:
-                peer, _ = server.accept()
-                with peer:
-                    peer.sendall(b"hello")
-
             connecting = zio.spawn(client)
-            zio.spawn(greet_and_leave)
+            while connecting.fiber is None or connecting.fiber.waiter is None:
+                zio.pause()
+            # It waits for the connection, and the loop has not polled since.
+            peer, _ = server.accept()
+            with peer:
+                peer.sendall(b"hello")
             return connecting.join()
 
     assert run(main) == [b"hello", b""]
@@ -324,12 +324,16 @@ def test_close_after_the_edge_ends_the_woken_reader_with_closed() -> None:
     run(main)
 
 
+@pytest.mark.parametrize("drained", [True, False], ids=["drained", "fresh"])
 @pytest.mark.parametrize("call", ["recv", "recv_into", "send_all", "send_some", "shutdown_write"])
-def test_a_closed_stream_says_so(call: str) -> None:
-    """T43"""
+def test_a_closed_stream_says_so(call: str, drained: bool) -> None:
+    """T43: also if it knows that there is nothing to read."""
 
     def main() -> None:
-        with stream_and_peer() as (stream, _):
+        with stream_and_peer() as (stream, peer):
+            if drained:
+                peer.sendall(b"x")
+                assert stream.recv(100) == b"x"
             stream.close()
             stream.close()  # idempotent
             argument = {"recv": (1,), "recv_into": (bytearray(1),), "send_all": (b"x",), "send_some": (b"x",)}
@@ -522,9 +526,10 @@ def test_a_cancelled_send_all_leaves_the_stream_usable() -> None:
                 writer.join()
             last = zio.spawn(stream.send_all, b"end")
             tail = b""
+            reader = zio.net.SocketStream(peer, zio.lowlevel.here().loop)
             while not tail.endswith(b"end"):
-                zio.pause()
-                tail = (tail + peer.recv(1 << 20))[-3:]
+                tail = (tail + reader.recv(1 << 20))[-3:]
+            reader.close()
             last.join()
             return tail
 

@@ -24,6 +24,34 @@ if TYPE_CHECKING:
 _OURS = __name__.partition(".")[0]
 
 
+_wakeup_fd = -1  # ours, while signal.set_wakeup_fd has it
+
+
+def take_wakeup_fd(loop: Loop) -> None:
+    """Have every signal wake the loop.
+
+    Python's handlers run between two instructions of the main thread. If that sleeps in the poller while another
+    thread takes the signal, or was just about to, it would not get there.
+    """
+    global _wakeup_fd
+    fd = loop.poller.signal_fd()
+    before = signal.set_wakeup_fd(fd, warn_on_full_buffer=False)
+    if before == -1:
+        _wakeup_fd = fd
+    else:
+        signal.set_wakeup_fd(before)
+
+
+def release_wakeup_fd() -> None:
+    """The opposite; also in a forked child, whose signals must not wake the parent."""
+    global _wakeup_fd
+    if _wakeup_fd != -1:
+        now = signal.set_wakeup_fd(-1)
+        if now != _wakeup_fd:
+            signal.set_wakeup_fd(now)
+        _wakeup_fd = -1
+
+
 class InterruptHandler:
     """Context manager around the run of a loop in the main thread."""
 
@@ -32,14 +60,16 @@ class InterruptHandler:
         self._installed = False
 
     def __enter__(self) -> None:
-        if (
-            threading.current_thread() is threading.main_thread()
-            and signal.getsignal(signal.SIGINT) is signal.default_int_handler
-        ):
+        if threading.current_thread() is not threading.main_thread():
+            return
+        take_wakeup_fd(self._loop)
+        if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
             signal.signal(signal.SIGINT, self._handle)
             self._installed = True
 
     def __exit__(self, *exc_info: object) -> None:
+        if threading.current_thread() is threading.main_thread():
+            release_wakeup_fd()
         if self._installed and signal.getsignal(signal.SIGINT) == self._handle:
             signal.signal(signal.SIGINT, signal.default_int_handler)
 

@@ -65,6 +65,7 @@ class Poller(Protocol):
     def remove(self, pollable: Pollable) -> None: ...
     def poll(self, timeout: float | None, ready: deque[Any]) -> None: ...
     def wake(self) -> None: ...
+    def signal_fd(self) -> int: ...
     def close(self) -> None: ...
     def abandon(self) -> None: ...
 
@@ -80,6 +81,7 @@ class EpollPoller:
         self._eventfd = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
         # Edge-triggered: each write is an edge of its own, so the counter need not be read.
         self._epoll.register(self._eventfd, select.EPOLLIN | select.EPOLLET)
+        self._signal_pipe: tuple[int, int] | None = None
 
     def add(self, fd: int) -> Pollable:
         mask = select.EPOLLIN | select.EPOLLOUT | select.EPOLLRDHUP | select.EPOLLPRI | select.EPOLLET
@@ -106,8 +108,10 @@ class EpollPoller:
         table = self._table
         for fd, events in self._epoll.poll(-1 if timeout is None else timeout, 256):
             pollable = table.get(fd)
-            if pollable is None:
-                continue  # the eventfd, or a registration that a child keeps alive
+            if pollable is None:  # the eventfd, a signal, or a registration that a child keeps alive
+                if self._signal_pipe is not None and fd == self._signal_pipe[0]:
+                    os.read(fd, 4096)
+                continue
             if events & ~5:  # neither IN (1) nor OUT (4): RDHUP, HUP, ERR or PRI
                 pollable.hangup = True
                 pollable.now_readable(ready)
@@ -122,10 +126,20 @@ class EpollPoller:
     def wake(self) -> None:
         os.eventfd_write(self._eventfd, 1)
 
+    def signal_fd(self) -> int:
+        """What ``signal.set_wakeup_fd`` may write to; not the eventfd, which takes eight bytes at a time."""
+        if self._signal_pipe is None:
+            self._signal_pipe = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+            self._epoll.register(self._signal_pipe[0], select.EPOLLIN | select.EPOLLET)
+        return self._signal_pipe[1]
+
     def close(self) -> None:
         self._table.clear()
         self._epoll.close()
         os.close(self._eventfd)
+        if self._signal_pipe is not None:
+            os.close(self._signal_pipe[0])
+            os.close(self._signal_pipe[1])
 
     def abandon(self) -> None:
         """In a forked child: the epoll set is shared with the parent, so it must not be changed, only closed."""
@@ -198,6 +212,10 @@ class SelectPoller:
             self._wake_write.send(b"\0")
         except BlockingIOError:
             return  # full of wake-ups already
+
+    def signal_fd(self) -> int:
+        """What ``signal.set_wakeup_fd`` may write to."""
+        return self._wake_write.fileno()
 
     def close(self) -> None:
         self._table.clear()

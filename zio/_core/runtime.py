@@ -21,7 +21,7 @@ from . import foreign
 from .cancel import ScopeNode, spread_cancel
 from .errors import Cancelled, RuntimeClosed
 from .fiber import Fiber
-from .interrupts import InterruptHandler
+from .interrupts import InterruptHandler, release_wakeup_fd
 from .pool import ThreadPool
 from .scheduler import Loop
 from .task import Task
@@ -185,6 +185,7 @@ class Runtime:
             raise
         finally:
             if main.done and not loop.forked:
+                _cancel_all(loop.root)  # before any of them runs again, or for the first time
                 loop.run_until(loop.spawn(self._shut_down, parent=ScopeNode(), name="shutdown"))
 
     def _shut_down(self) -> None:
@@ -215,6 +216,11 @@ def _refuse_nesting() -> None:
         raise RuntimeError("zio.run cannot be called inside a running zio task; spawn a task or call the function")
     if threading.get_ident() in foreign.loops_by_thread:
         raise RuntimeError("a zio runtime is running in this thread already")
+
+
+def _cancel_all(node: ScopeNode) -> None:
+    node.cancel_called = True
+    spread_cancel(node)
 
 
 class _Onlooker(Waiter):
@@ -306,6 +312,7 @@ def _after_fork_in_child() -> None:
     global _background, _background_lock
     _background = None
     _background_lock = threading.Lock()
+    release_wakeup_fd()
     foreign.loops_by_thread.clear()
     for loop in list(_live_loops):
         if not loop.closed:

@@ -78,7 +78,8 @@ class Loop:
         self.closed = False
         self.pid = os.getpid()
         self.thread_id: int | None = None
-        self._deterministic = shuffle is not None or self.clock.virtual
+        # Whether a run must not depend on real time: then time slices are counted, not measured.
+        self.deterministic = shuffle is not None or self.clock.virtual
         self._idle_fibers: list[Fiber] = []
         self._slice_end = 0.0
         self._until: Task[Any] | None = None
@@ -208,7 +209,7 @@ class Loop:
         if self.interrupted and fiber.task is self.main:
             self.interrupted = False
             raise KeyboardInterrupt
-        if not self._deterministic and perf_counter() < self._slice_end:
+        if not self.deterministic and perf_counter() < self._slice_end:
             self.budget = QUANTUM
             return
         self.let_others_run(fiber)
@@ -320,7 +321,7 @@ class Loop:
             self._poll()
             self.passes += 1
             self.budget = QUANTUM
-            if not self._deterministic:
+            if not self.deterministic:
                 self._slice_end = perf_counter() + SLICE
             while ready:
                 item = ready.popleft()
@@ -335,7 +336,7 @@ class Loop:
                 else:
                     item.expire()
                 if self.budget <= 0:
-                    if self._deterministic or self.forked or perf_counter() >= self._slice_end or task.done:
+                    if self.deterministic or self.forked or perf_counter() >= self._slice_end or task.done:
                         break
                     self.budget = QUANTUM
         self._until = None

@@ -40,6 +40,8 @@ class PolledSocket:
     def wait_readable(self, fiber: Fiber, owner: object) -> None:
         """Park until an attempt to read may succeed."""
         io = self.io
+        if self.closed:
+            raise Closed(f"{owner!r} is closed")
         if io.reader is not None:
             raise Busy(f"{io.reader.fiber.task!r} is reading from {owner!r} already")
         io.reader = waiter = Waiter(fiber, owner)
@@ -48,6 +50,8 @@ class PolledSocket:
     def wait_writable(self, fiber: Fiber, owner: object) -> None:
         """Park until an attempt to write may succeed."""
         io = self.io
+        if self.closed:
+            raise Closed(f"{owner!r} is closed")
         if io.writer is not None:
             raise Busy(f"{io.writer.fiber.task!r} is writing to {owner!r} already")
         io.writer = waiter = Waiter(fiber, owner)
@@ -177,15 +181,20 @@ class SocketStream(Stream):
 
     def send_some(self, data: bytes | bytearray | memoryview) -> int:
         try:
-            return self._send(data)
+            sent = self._send(data)
         except BlockingIOError:
-            return 0
+            sent = 0
         except OSError as exc:
             raise self._explain(exc) from None
+        if sent < len(data):
+            self._io.writable = False  # until an edge says otherwise
+        return sent
 
     def wait_writable(self) -> None:
         """Wait until ``send_some`` may have room again."""
-        self._polled.wait_writable(self._enter("wait_writable"), self)
+        fiber = self._enter("wait_writable")
+        if not self._io.writable:
+            self._polled.wait_writable(fiber, self)
 
     def shutdown_write(self) -> None:
         self._enter("shutdown_write")
