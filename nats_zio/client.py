@@ -122,7 +122,7 @@ class Client:
         self.loop: Loop = runtime.loop
         self.options = options
         self.outbound = Outbound(self.loop, options.reconnect_buffer_size, self._write_failed)
-        self.subscriptions: dict[int, Subscription] = {}
+        self.subscriptions: dict[int, Subscription | Inbox] = {}
         self.requests = Requests(self)
         self.callbacks_in_threads = options.run_callbacks == "thread"
         self.closing = False
@@ -334,19 +334,15 @@ class Client:
         if not requests.opened:
             self._check_open()
             requests.open()
+        token = requests.new_token()
+        frame, size = self._request_frame(subject, data, token, headers)
+        outbound = self.outbound
+        if outbound.accepted + size > outbound.limit:
+            outbound.admit(size)
+        outbound.frames.append(frame)
+        outbound.accepted += size
         waiter = Waiter(fiber, "a reply")
-        token = requests.add(waiter, subject)
-        try:
-            frame, size = self._request_frame(subject, data, token, headers)
-            outbound = self.outbound
-            if outbound.accepted + size > outbound.limit:
-                outbound.admit(size)
-            outbound.frames.append(frame)
-            outbound.accepted += size
-        except BaseException:
-            requests.forget(token)
-            raise
-        requests.sent(token, frame)
+        requests.add(token, waiter, frame, subject)
         state = loop.park(waiter) if timeout is None else loop.park_for(waiter, timeout)
         if state == WOKEN:
             return waiter.value  # type: ignore[no-any-return]
@@ -380,10 +376,10 @@ class Client:
         if not requests.opened:
             call_elsewhere(self.loop, self._open_requests)
         reply = ThreadReply()
-        token = requests.add(reply, subject)
+        token = requests.new_token()
+        frame, size = self._request_frame(subject, data, token, headers)
+        requests.add(token, reply, frame, subject)
         try:
-            frame, size = self._request_frame(subject, data, token, headers)
-            requests.sent(token, frame)
             self._send_elsewhere(frame, size)
             arrived = zio.lowlevel.wait_in_thread(reply, timeout)
         except BaseException:
@@ -411,8 +407,8 @@ class Client:
 
     def subscribe_inbox(self, subject: str, deliver: Callable[[list[Message]], None]) -> None:
         """Subscribe an inbox of the client's own: no queue, no limits, batches go to ``deliver``."""
-        inbox = _Inbox(subject, next(self._sids), deliver)
-        self.subscriptions[inbox.sid] = inbox  # type: ignore[assignment]  # it does what the session needs
+        inbox = Inbox(subject, next(self._sids), deliver)
+        self.subscriptions[inbox.sid] = inbox
         self.outbound.control(encoder.sub(subject, None, inbox.sid))
 
     def new_inbox(self) -> str:
@@ -482,7 +478,8 @@ class Client:
             return DrainReport({})
         if self._draining is not None:
             return self._draining.result(timeout)
-        self._draining = future = zio.Future()
+        future: zio.Future[DrainReport] = zio.Future()
+        self._draining = future
         self._status = Status.DRAINING
         subs = [sub for sub in self.subscriptions.values() if isinstance(sub, Subscription)]
         timed_out = False
@@ -679,7 +676,7 @@ class Client:
     def limit(self, sub: Subscription, after: int) -> None:
         self.outbound.control(encoder.unsub(sub.sid, after))
 
-    def forget(self, sub: Subscription) -> None:
+    def forget(self, sub: Subscription | Inbox) -> None:
         self.subscriptions.pop(sub.sid, None)
 
     def connection_lost(self) -> None:
@@ -729,7 +726,7 @@ class Client:
         return f"<Client{name} {self._status.value} {self.connected_url or ''}>"
 
 
-class _Inbox:
+class Inbox:
     """An entry in the table of subscriptions whose batches go straight to a function."""
 
     queue = None

@@ -56,7 +56,7 @@ class Options:
                 raise OptionError(f"{name}={value!r}: must be a number from 0 up")
         for name in ("max_outstanding_pings", "pending_msgs", "pending_bytes"):
             check_limit(name, getattr(self, name), none_allowed=name != "max_outstanding_pings")
-        attempts = self.max_reconnect_attempts
+        attempts: object = self.max_reconnect_attempts
         if attempts is not None and (not isinstance(attempts, int) or isinstance(attempts, bool) or attempts < -1):
             raise OptionError(f"max_reconnect_attempts={attempts!r}: must be None or -1 (no limit), or a count")
         for name in ("name", "user", "password", "token"):

@@ -66,6 +66,7 @@ class Outbound:
         self._controls = 0
         self._proved_msgs = 0
         self._proved_bytes = 0
+        self._in_doubt = 0, 0  # what the lost connection left unproved, until there is another
 
     # Accepting, in the home loop.
 
@@ -236,23 +237,30 @@ class Outbound:
         self._loop.spawn_system(self._drain, name="nats outbound")
 
     def _drain(self) -> None:
-        """A task, while the socket is full."""
+        """A task, while the socket is full.
+
+        It writes before it waits: a thread that found the socket full may have noted so after the poller had seen it
+        writable again, and then no edge would come. Until the rest is out, nobody but this loop writes.
+        """
         try:
-            while self._rest is not None:
-                stream = self._stream
-                if stream is None:
-                    return
+            while True:
+                self.flush()
+                with self.lock:
+                    stream = self._stream
+                    if stream is None or self._rest is None:
+                        self._draining = False  # under the lock: whoever fills the socket next starts another task
+                        return
                 try:
                     stream.wait_writable()
                 except Exception as exc:
                     if self._stream is stream:
                         self._on_write_error(exc)
+                        self._draining = False
                         return
                     # That connection is gone, and its reader has seen to it; there may be another one.
-                else:
-                    self.flush()
-        finally:
+        except BaseException:
             self._draining = False
+            raise
 
     # Connecting and losing connections, in the home loop.
 
@@ -260,6 +268,7 @@ class Outbound:
         """From now on write to ``stream``: first ``replay`` (the subscriptions), then what was kept."""
         with self.lock:
             self._stream = stream
+            self._in_doubt = 0, 0
             self.max_payload = max_payload
             self.frames.extendleft(reversed(replay))
             self._controls += len(replay)
@@ -285,7 +294,7 @@ class Outbound:
             self._batch, self._rest = [], None
             # What was written is settled now, one way or the other: reported here, and not again.
             msgs, bytes_ = self.accepted_msgs - len(kept), self.taken
-            lost = msgs - self._proved_msgs, bytes_ - self._proved_bytes
+            lost = self._in_doubt = msgs - self._proved_msgs, bytes_ - self._proved_bytes
             self._proved_msgs, self._proved_bytes = msgs, bytes_
             self._room.wake_all()
         return lost
@@ -340,8 +349,9 @@ class Outbound:
         self._proved_msgs, self._proved_bytes = mark
 
     def unproved(self) -> tuple[int, int]:
-        """Messages and payload bytes of which it is not proved that the server has them."""
-        return self.accepted_msgs - self._proved_msgs, self._accepted_bytes - self._proved_bytes
+        """Messages and payload bytes of which it is not proved that the server has them: here, and on the lost connection."""
+        msgs, size = self._in_doubt
+        return msgs + self.accepted_msgs - self._proved_msgs, size + self._accepted_bytes - self._proved_bytes
 
 
 

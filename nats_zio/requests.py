@@ -88,19 +88,16 @@ class Requests:
     def opened(self) -> bool:
         return bool(self._inbox)
 
-    def add(self, waiter: Replied, subject: str) -> str:
-        """A token for a request; ``sent`` tells its frame later."""
-        token = str(next(self._tokens))
-        self._pending[token] = (waiter, b"", subject)
-        return token
+    def new_token(self) -> str:
+        """The token of a new request."""
+        return str(next(self._tokens))
 
-    def sent(self, token: str, frame: bytes) -> None:
-        """Remember the frame, to know after a disconnect whether it had been written."""
-        entry = self._pending.get(token)
-        if entry is not None:
-            self._pending[token] = (entry[0], frame, entry[2])
+    def add(self, token: str, waiter: Replied, frame: bytes, subject: str) -> None:
+        """From now on a reply with ``token`` wakes ``waiter``. The frame tells after a disconnect if it was written."""
+        self._pending[token] = (waiter, frame, subject)
 
     def forget(self, token: str) -> None:
+        """Nobody waits for it any more."""
         self._pending.pop(token, None)
 
     def deliver(self, messages: list[Message]) -> None:
@@ -118,7 +115,7 @@ class Requests:
 
     def disconnected(self, kept: set[int]) -> None:
         """Requests that were written end now; those still in the queue will be sent after the reconnect."""
-        for token, (waiter, frame, subject) in list(self._pending.items()):
+        for token, (waiter, frame, subject) in self._pending.copy().items():
             if frame and id(frame) not in kept:
                 self._pending.pop(token, None)
                 waiter.fail(
@@ -127,7 +124,7 @@ class Requests:
 
     def denied(self, info: ServerErrorInfo, error: PermissionDeniedError) -> None:
         """The server refused a publish: if a request to that subject (or with that reply) waits, it is that one's."""
-        for token, (waiter, _frame, subject) in list(self._pending.items()):
+        for token, (waiter, _frame, subject) in self._pending.copy().items():
             if info.subject in (subject, f"{self._inbox}.{token}"):
                 self._pending.pop(token, None)
                 waiter.fail(error)
@@ -135,7 +132,7 @@ class Requests:
 
     def close(self, make_error: Any) -> None:
         """Fail all that wait."""
-        for token, (waiter, _frame, _subject) in list(self._pending.items()):
+        for token, (waiter, _frame, _subject) in self._pending.copy().items():
             self._pending.pop(token, None)
             waiter.fail(make_error())
 

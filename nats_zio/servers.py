@@ -29,9 +29,7 @@ class Server:
 
 def parse_server(url: str) -> Server:
     """Read one URL; scheme and port may be left out. OptionError (without the credentials) if it is none."""
-    if not isinstance(url, str):
-        raise OptionError(f"a server URL must be a str, not {type(url).__name__}")
-    text = url.strip()
+    text = _text(url).strip()
     if "://" not in text:
         text = f"nats://{text}"
     shown = _without_userinfo(text)
@@ -59,10 +57,16 @@ def parse_server(url: str) -> Server:
 def parse_servers(urls: str | list[str] | tuple[str, ...]) -> list[Server]:
     """Read one URL, several in one text separated by commas, or a list."""
     texts = urls.split(",") if isinstance(urls, str) else list(urls)
-    servers = [parse_server(text) for text in texts if not (isinstance(text, str) and not text.strip())]
+    servers = [parse_server(text) for text in texts if _text(text).strip()]
     if not servers:
         raise OptionError(f"no server URL in {urls!r}")
     return servers
+
+
+def _text(url: object) -> str:
+    if not isinstance(url, str):
+        raise OptionError(f"a server URL must be a str, not {type(url).__name__}")
+    return url
 
 
 def _without_userinfo(text: str) -> str:

@@ -31,6 +31,7 @@ from .protocol import ErrorKind, Parser, ServerInfo
 if TYPE_CHECKING:
     from .client import Client
     from .connection import Connection
+    from .errors import ServerError
     from .servers import Server
 
 MAX_READ = 512 << 10
@@ -299,10 +300,10 @@ class Session:
             self.ping(None)
 
     def lose(self, error: BaseException) -> None:
-        """End the present connection because of ``error``; the task then reconnects."""
+        """End the present connection because of ``error``, at once; the task finds its stream closed and reconnects."""
         if self.connection is not None:
-            self._lost = self._lost or error
-            self.connection.stream.close()
+            self._lost = error
+            self._end_connection(error)
 
     def reconnect_anyway(self) -> None:
         """Drop the present connection and make another, also where reconnecting is switched off."""

@@ -34,6 +34,8 @@ class TaskGroup:
             self._fiber = here()
         except RuntimeError:
             raise RuntimeError("TaskGroup needs a running zio task: use it inside zio.run(...)") from None
+        if self._fiber.loop.forked:
+            self._fiber.loop.check_usable()
         self._scope.__enter__()
         return self
 
@@ -62,6 +64,7 @@ class TaskGroup:
             raise RuntimeError("tasks can be started in a TaskGroup only while its block runs")
         loop = self._fiber.loop
         if not loop.is_here():
+            loop.check_usable()
             raise RuntimeError(
                 "TaskGroup.spawn was called from another thread: use Runtime.call, or zio.from_thread in a pool thread"
             )

@@ -44,7 +44,7 @@ def spawn(fn: Callable[..., T], *args: Any, name: str | None = None) -> Task[T]:
         loop.ready.append(task)
         return task
     refuse_to_block_here(spawn)
-    return background().call(_spawn_here, fn, args, name)  # type: ignore[return-value]
+    return background().call(_spawn_here, fn, args, name)
 
 
 def _spawn_here(fn: Callable[..., Any], args: tuple[Any, ...], name: str | None) -> Task[Any]:

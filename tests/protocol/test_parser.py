@@ -182,6 +182,8 @@ USUAL = b"".join(
         (b"MSG \r\n", "malformed"),
         (b"MSG a 1\r\n", "malformed"),
         (b"MSG a 2\r\nhi\r\n", "malformed"),
+        (b"MSG  1 2\r\nhi\r\n", "malformed"),
+        (b"MSG  1 r 2\r\nhi\r\n", "malformed"),
         (b"MSG a 1 r x 2\r\nhi\r\n", "malformed"),
         (b"MSG a b 2\r\nhi\r\n", "malformed"),
         (b"MSG a -1 2\r\nhi\r\n", "malformed"),
@@ -193,6 +195,7 @@ USUAL = b"".join(
         (b"MSG a 1 2.0\r\nhi\r\n", "malformed"),
         (b"MSG a 1 \xd9\xa2\r\nhi\r\n", "malformed"),
         (b"MSG a 1 1234567890\r\n", "malformed"),
+        (b"MSG a 1 0000000002\r\nhi\r\n", "malformed"),
         (b"MSG a 1234567890123456789 2\r\nhi\r\n", "malformed"),
         (b"MSG a\rb 1 2\r\nhi\r\n", "malformed"),
         (b"MSG a 1 r\rs 2\r\nhi\r\n", "malformed"),
@@ -410,7 +413,7 @@ def seconds(chunks: list[bytes]) -> float:
 @pytest.mark.parametrize(
     "make",
     [
-        pytest.param(lambda n: [b"MSG a 1 r"] + [b"x"] * n, id="a long line, byte by byte"),
+        pytest.param(lambda n: [b"MSG a 1 r"] + [b"x"] * 4 * n, id="a long line, byte by byte"),
         pytest.param(lambda n: [b"MSG a 1 90000000\r\n"] + [b"x" * 256] * n, id="a large payload in chunks"),
         pytest.param(lambda n: [b"MSG a 1 90000000\r\n"] + [b"\n"] * n, id="a payload of line ends, byte by byte"),
         pytest.param(lambda n: [b"MSG a 1 1\r\nx\r\n" * n], id="many messages in one chunk"),

@@ -1,21 +1,19 @@
 """Cancellation: level-triggered, in scopes, with shields. (Every single blocking call: test_cancel_matrix.)"""
 
+# ruff: noqa: PT012  (a scope or group inside pytest.raises has a body of more than one statement)
+
 from __future__ import annotations
 
 import math
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from typing import Any
 
 import pytest
 
 import zio
+from tests.zio.helpers_tasks import forever, sleep_then
 from zio.testing import run_virtual, wait_all_parked
-
-
-def forever() -> None:
-    zio.sleep(math.inf)
-
 
 # Level-triggered.
 
@@ -297,7 +295,7 @@ def test_cancelling_a_scope_that_was_left_does_nothing() -> None:
 def test_a_scope_left_out_of_order_raises_and_names_both() -> None:
     """Design 5: a scope held across the yield of a generator."""
 
-    def held() -> Iterator[None]:
+    def held() -> Generator[None, None, None]:
         with zio.timeout(10) as scope:
             scopes.append(scope)
             yield
@@ -319,13 +317,18 @@ def test_a_scope_left_out_of_order_raises_and_names_both() -> None:
 def test_a_scope_left_in_another_task_raises_and_names_both() -> None:
     """Design 5"""
 
-    def held() -> Iterator[None]:
+    def held() -> Generator[None, None, None]:
         with zio.CancelScope():
             yield
 
     def main() -> None:
         generator = held()
-        owner = zio.spawn(lambda: next(generator) or forever(), name="owner")
+
+        def hold() -> None:
+            next(generator)
+            forever()
+
+        owner = zio.spawn(hold, name="owner")
         wait_all_parked()
 
         def leave() -> None:
@@ -444,7 +447,7 @@ def test_a_task_of_a_group_under_a_shield_is_shielded_too() -> None:
     def main() -> None:
         with zio.move_on_after(1) as scope:
             with zio.shield(), zio.TaskGroup() as group:
-                task = group.spawn(lambda: zio.sleep(2) or "done")
+                task = group.spawn(sleep_then, 2, lambda: "done")
             zio.pause()
         assert scope.expired
         assert task.result() == "done"

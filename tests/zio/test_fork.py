@@ -61,15 +61,10 @@ CALLS: dict[str, Callable[[], object]] = {
     "send": lambda: zio.Channel[int](0).send(1),
     "event": lambda: zio.Event().wait(),
     "to_thread": lambda: zio.to_thread(print),
-    "group": lambda: _group(),
+    "group": lambda: zio.TaskGroup().__enter__(),
     "select": lambda: zio.select(zio.Channel[int](0), zio.after(1)),
     "connect": lambda: zio.net.connect("127.0.0.1", 1),
 }
-
-
-def _group() -> None:
-    with zio.TaskGroup() as group:
-        group.spawn(print)
 
 
 @pytest.mark.parametrize("call", CALLS)
@@ -120,7 +115,9 @@ def test_only_the_forking_task_goes_on_in_the_child() -> None:
         return pid
 
     def main() -> int:
-        return zio.spawn(forking).join()
+        pid = zio.spawn(forking).join()
+        wait_all_parked()
+        return pid
 
     try:
         parent = os.getpid()

@@ -1,24 +1,18 @@
 """Task groups: they end with their tasks, and the first error ends them all."""
 
+# ruff: noqa: PT012  (a scope or group inside pytest.raises has a body of more than one statement)
+
 from __future__ import annotations
 
 import gc
-import math
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
 import zio
+from tests.zio.helpers_tasks import boom, forever, sleep_then
 from zio.testing import run_virtual, wait_all_parked
-
-
-def boom(text: str = "boom") -> None:
-    raise ValueError(text)
-
-
-def forever() -> None:
-    zio.sleep(math.inf)
 
 
 def test_a_group_ends_when_its_tasks_have_ended() -> None:
@@ -274,7 +268,7 @@ def test_a_task_may_cancel_its_group_while_the_block_waits() -> None:
     def main() -> str:
         with zio.TaskGroup() as group:
             group.spawn(forever)
-            group.spawn(lambda: zio.sleep(1) or group.cancel())
+            group.spawn(sleep_then, 1, group.cancel)
         assert zio.now() == 1
         return "went on"
 
@@ -483,7 +477,7 @@ def test_errors_of_a_group_make_no_reference_cycles(fail: Any, kind: type[BaseEx
         garbage()
         try:
             fail(kind)
-        except BaseException:  # noqa: S110
+        except BaseException:
             pass
         found.extend(garbage())
 

@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 import zio
+from tests.zio.helpers_tasks import boom, sleep_then
 from zio.lowlevel import Fiber, here
 from zio.testing import run_virtual, wait_all_parked
 
@@ -22,10 +23,6 @@ VAR: contextvars.ContextVar[str] = contextvars.ContextVar("VAR", default="unset"
 
 class Thing:
     """Something whose lifetime can be watched."""
-
-
-def boom(text: str = "boom") -> None:
-    raise ValueError(text)
 
 
 def run_reporting(fn: Callable[..., Any], *args: Any) -> tuple[Any, list[tuple[str, BaseException]]]:
@@ -220,7 +217,7 @@ def test_a_task_cancelled_before_it_starts_never_runs() -> None:
 
 def test_spawn_outside_a_task_needs_no_run(background_runtime: zio.Runtime) -> None:
     """Design 9: in a plain thread the background runtime takes the task."""
-    task = zio.spawn(lambda: zio.sleep(0.001) or "there")
+    task = zio.spawn(sleep_then, 0.001, lambda: "there")
     assert task.join() == "there"
 
 
@@ -242,7 +239,7 @@ def test_a_task_is_named_after_its_function_or_as_told_before_and_after_its_end(
         assert "pending" in repr(task)
         assert "Jim" in repr(named)
         for either in (task, named):
-            with pytest.raises(ValueError):
+            with pytest.raises(ValueError, match="boom"):
                 either.join()
         assert "boom" in repr(task)
         assert "failed" in repr(task)
@@ -279,7 +276,11 @@ def test_an_error_that_nobody_waits_for_is_reported_at_once() -> None:
 
 
 def test_a_report_names_the_task() -> None:
-    _, reports = run_reporting(lambda: [zio.spawn(boom), wait_all_parked()])
+    def main() -> None:
+        zio.spawn(boom)
+        wait_all_parked()
+
+    _, reports = run_reporting(main)
     assert [name for name, _ in reports] == ["boom"]
 
 
@@ -305,7 +306,12 @@ def test_an_error_with_a_joiner_is_not_reported() -> None:
             boom()
 
         task = zio.spawn(fail)
-        joiner = zio.spawn(lambda: pytest.raises(ValueError, task.join))
+
+        def join() -> None:
+            with pytest.raises(ValueError, match="boom"):
+                task.join()
+
+        joiner = zio.spawn(join)
         wait_all_parked()
         gate.set()
         joiner.join()
@@ -315,7 +321,7 @@ def test_an_error_with_a_joiner_is_not_reported() -> None:
 
 def test_an_error_whose_only_joiner_gave_up_is_reported() -> None:
     def main() -> None:
-        task = zio.spawn(lambda: zio.sleep(5) or boom())
+        task = zio.spawn(sleep_then, 5, boom)
         with pytest.raises(TimeoutError):
             task.join(timeout=1)
         zio.sleep(10)
@@ -533,7 +539,7 @@ def test_spawn_in_a_run_that_is_ending_is_refused() -> None:
 
 def test_a_task_left_over_that_never_started_never_runs() -> None:
     ran: list[int] = []
-    zio.run(lambda: zio.spawn(ran.append, 1) and None)
+    zio.run(zio.spawn, ran.append, 1)
     assert ran == []
 
 
@@ -653,7 +659,7 @@ def test_an_error_is_not_chained_to_the_error_of_the_task_that_ran_before_on_the
     def main() -> None:
         tasks = [zio.spawn(boom, str(number)) for number in range(5)]
         for task in tasks:
-            with pytest.raises(ValueError) as caught:
+            with pytest.raises(ValueError, match=r"\d") as caught:
                 task.join()
             assert caught.value.__context__ is None
             assert caught.value.__cause__ is None
@@ -703,7 +709,7 @@ def test_the_error_being_handled_is_still_there_after_a_wait() -> None:
         except ValueError:
             zio.pause()
             with pytest.raises(ValueError, match=text):
-                raise  # noqa: PLE0704
+                raise
 
     def main() -> None:
         with zio.TaskGroup() as group:
@@ -810,7 +816,7 @@ def test_a_joined_error_makes_no_reference_cycle() -> None:
             boom()
 
         def spawn_and_join() -> None:
-            with pytest.raises(ValueError):
+            with pytest.raises(ValueError, match="boom"):
                 zio.spawn(fail).join()
 
         spawn_and_join()

@@ -1,5 +1,7 @@
 """Timeouts: as blocks and as arguments; who wins when two things happen at the same instant."""
 
+# ruff: noqa: PT012  (a scope or group inside pytest.raises has a body of more than one statement)
+
 from __future__ import annotations
 
 import math
@@ -11,12 +13,8 @@ from typing import Any
 import pytest
 
 import zio
+from tests.zio.helpers_tasks import forever, sleep_then
 from zio.testing import run_virtual, wait_all_parked
-
-
-def forever() -> None:
-    zio.sleep(math.inf)
-
 
 # Blocks.
 
@@ -259,7 +257,12 @@ def lock_acquire(wakers: list[Callable[[], Any]]) -> Any:
     zio.pause()
     while not lock.locked():
         zio.pause()
-    wakers.append(lambda: opened.set() or holder.join())
+
+    def let_go() -> None:
+        opened.set()
+        holder.join()
+
+    wakers.append(let_go)
     taken = lock.acquire(timeout=1)
     if taken:
         lock.release()
@@ -290,7 +293,12 @@ def future_result(wakers: list[Callable[[], Any]]) -> Any:
 def task_join(wakers: list[Callable[[], Any]]) -> Any:
     event = zio.Event()
     task = zio.spawn(event.wait)
-    wakers.append(lambda: event.set() or task.join())
+
+    def end_it() -> None:
+        event.set()
+        task.join()
+
+    wakers.append(end_it)
     return task.join(timeout=1)
 
 
@@ -306,7 +314,9 @@ WAITS = [event_wait, semaphore_acquire, channel_recv, channel_send, future_resul
 @pytest.mark.parametrize("wait", WAITS, ids=lambda wait: wait.__name__)
 @pytest.mark.parametrize("waker_first", [True, False])
 @pytest.mark.parametrize("seed", [None, 1, 2, 3])
-def test_a_wake_at_the_instant_of_the_timeout_wins(wait: Callable[..., Any], waker_first: bool, seed: int | None) -> None:
+def test_a_wake_at_the_instant_of_the_timeout_wins(
+    wait: Callable[..., Any], waker_first: bool, seed: int | None
+) -> None:
     """T24: whether the timer or the waker's timer was set first, and in every order of the ready queue."""
 
     def main() -> None:
@@ -363,7 +373,7 @@ def test_a_wake_at_the_instant_of_a_blocks_timeout_wins() -> None:
 
     def main() -> None:
         channel: zio.Channel[str] = zio.Channel()
-        sender = zio.spawn(lambda: zio.sleep(1) or channel.send("item", timeout=5))
+        sender = zio.spawn(sleep_then, 1, lambda: channel.send("item", timeout=5))
         with zio.timeout(1):
             item = channel.recv()
         assert item == "item"
@@ -440,7 +450,7 @@ def test_no_limit_is_no_limit(seconds: float | None) -> None:
 
     def main() -> None:
         event = zio.Event()
-        zio.spawn(lambda: zio.sleep(1e9) or event.set())
+        zio.spawn(sleep_then, 1e9, event.set)
         with zio.timeout(seconds), zio.move_on_after(seconds), zio.shield(timeout=seconds):
             assert event.wait(timeout=seconds) is True
         assert zio.now() == 1e9

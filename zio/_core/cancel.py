@@ -211,7 +211,7 @@ class CancelScope(ScopeNode):
 
     def __exit__(
         self, exc_type: type[BaseException] | None, exc: BaseException | None, tb: TracebackType | None
-    ) -> Literal[False] | bool:
+    ) -> bool:
         holder, parent = self.holder, self.parent
         assert holder is not None
         assert parent is not None
@@ -226,7 +226,8 @@ class CancelScope(ScopeNode):
             assert self._loop is not None
             self._loop.timers.ended_early()
         holder.scope = parent
-        del parent.kids[self]  # type: ignore[index]
+        assert parent.kids is not None
+        del parent.kids[self]
         self.parent = None
         self.holder = None
         holder.scope_changed()
@@ -238,10 +239,11 @@ class CancelScope(ScopeNode):
         rest = _without_cancelled(exc)
         if rest is not None:
             raise rest
-        return self._absorbed()
-
-    def _absorbed(self) -> bool:
+        self._absorbed()
         return True
+
+    def _absorbed(self) -> None:
+        """The block was cut short by this scope."""
 
     def __repr__(self) -> str:
         state = "cancelled" if self.cancelled else "active"
@@ -257,10 +259,9 @@ class TimeoutScope(CancelScope):
         super().__init__(deadline=deadline_in(seconds))
         self.seconds = seconds
 
-    def _absorbed(self) -> bool:
+    def _absorbed(self) -> None:
         if self.timed_out:
             raise TimeoutError(f"timed out after {self.seconds} s") from None
-        return True
 
 
 def deadline_in(seconds: float | None) -> float | None:

@@ -224,8 +224,19 @@ def refuse_to_block_here(what: object) -> None:
                 "a blocking zio call in a thread with a running asyncio loop stops that loop while it waits; "
                 "use asyncio.to_thread",
                 RuntimeWarning,
-                stacklevel=4,
+                stacklevel=_level_of_caller(),
             )
+
+
+def _level_of_caller() -> int:
+    """The ``stacklevel`` for a warning of our caller that names the code that called into this package."""
+    package = __name__.partition(".")[0]
+    level = 1
+    frame = sys._getframe(1)
+    while frame.f_back is not None and frame.f_globals.get("__name__", "").partition(".")[0] == package:
+        frame = frame.f_back
+        level += 1
+    return level
 
 
 def edit_elsewhere(loop: Loop, fn: Callable[..., Any], *args: Any) -> Any:

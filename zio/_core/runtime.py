@@ -193,14 +193,20 @@ class Runtime:
         self._cancel_and_join(loop.root)
         loop.closing_calls = True
         self._cancel_and_join(loop.calls)
-        while self._closers:
-            closer = next(reversed(self._closers))
-            del self._closers[closer]
-            try:
-                closer()
-            except Exception:
-                logger.exception("closing at the end of the run failed")
+        while self._closers:  # all at once: each may take its whole time limit
+            closers, self._closers = self._closers, {}
+            node = ScopeNode()
+            closing = [loop.spawn(self._close_one, (closer,), parent=node) for closer in reversed(closers)]
+            for task in closing:
+                wait_done(task)
         self._cancel_and_join(loop.system)
+
+    @staticmethod
+    def _close_one(closer: Callable[[], object]) -> None:
+        try:
+            closer()
+        except Exception:
+            logger.exception("closing at the end of the run failed")
 
     def _cancel_and_join(self, node: ScopeNode) -> None:
         _cancel_all(node)

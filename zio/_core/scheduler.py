@@ -256,6 +256,7 @@ class Loop:
             fiber.gr_context = task.context
             task.fiber = fiber
             fiber.cancelled = task.cancelled
+            outcome: Any
             if task.cancelled:
                 state, outcome = RAISED, Cancelled()
             else:

@@ -224,7 +224,7 @@ class Task(Holder, Generic[T]):
         self.fiber = None
         self.context = None  # type: ignore[assignment]  # an ended task keeps nothing alive,
         self.holder = self.scope = None  # type: ignore[assignment]  # not even itself
-        del self.parent.kids[self]  # type: ignore[union-attr,index]
+        del self.parent.kids[self]  # type: ignore[union-attr]
         waiters = self._waiters
         if waiters is not None:
             self._waiters = None

@@ -96,10 +96,15 @@ def listen(host: str, port: int, *, backlog: int = 128) -> Any:
 
 
 def resolve(host: str, port: int) -> list[tuple[int, Any]]:
-    """The addresses of ``host`` as ``(family, address)``. A name is looked up in a pool thread; a number is not."""
+    """The addresses of ``host`` as ``(family, address)``. A name is looked up in a pool thread; a number is not.
+
+    OSError if there is no such name.
+    """
     try:
         found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_NUMERICHOST)
     except socket.gaierror:
         pool = _here("resolve").loop.runtime.pool
         found = pool.run(socket.getaddrinfo, (host, port, 0, socket.SOCK_STREAM), abandon=True)
+    except UnicodeError as exc:  # a label that is empty or too long
+        raise socket.gaierror(socket.EAI_NONAME, f"{host!r} cannot be a host name: {exc}") from None
     return [(family, address) for family, _, _, _, address in found]

@@ -1,0 +1,283 @@
+"""Deadlock is raised when it is certain that nothing can wake any task, and never else."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import threading
+import time
+from collections.abc import Callable
+
+import pytest
+
+import zio
+from tests.zio.helpers_streams import stream_and_peer
+from zio.testing import wait_all_parked
+
+
+def test_two_tasks_that_wait_for_each_other_raise_deadlock_in_main_at_once() -> None:
+    """T59: within 100 ms."""
+
+    def main() -> None:
+        one: zio.Channel[int] = zio.Channel(0)
+        other: zio.Channel[int] = zio.Channel(0)
+        with zio.TaskGroup() as group:
+            group.spawn(lambda: other.send(one.recv()))
+            group.spawn(lambda: one.send(other.recv()))
+
+    begin = time.perf_counter()
+    with pytest.raises(BaseExceptionGroup) as caught:
+        zio.run(main)
+    assert time.perf_counter() - begin < 0.1
+    assert caught.group_contains(zio.Deadlock, depth=1)
+
+
+def test_the_dump_names_tasks_waits_and_stacks() -> None:
+    """T59"""
+
+    def waits_for_its_own_lock_twice(lock: zio.Lock, event: zio.Event) -> None:
+        with lock:
+            event.wait()  # in the stack
+
+    def main() -> None:
+        lock, event = zio.Lock(), zio.Event()
+        zio.spawn(waits_for_its_own_lock_twice, lock, event, name="the holder")
+        wait_all_parked()
+        lock.acquire()  # main's line
+
+    with pytest.raises(zio.Deadlock) as caught:
+        zio.run(main)
+    text = str(caught.value)
+    holder, _, rest = text.partition("<Task the holder")
+    assert "<Task main running" in holder
+    assert "waits on <Lock" in holder
+    assert f"{__file__}:" in holder
+    assert "lock.acquire()  # main's line" in holder
+    assert "waits on <Event" in rest
+    assert "in waits_for_its_own_lock_twice: event.wait()  # in the stack" in rest
+
+
+def test_after_a_deadlock_every_finally_runs() -> None:
+    """T59"""
+    log: list[str] = []
+
+    def child(event: zio.Event) -> None:
+        try:
+            event.wait()
+        finally:
+            with zio.shield():
+                zio.sleep(0)
+            log.append("child")
+
+    def main() -> None:
+        event = zio.Event()
+        zio.spawn(child, event)
+        try:
+            event.wait()
+        finally:
+            log.append("main")
+
+    with pytest.raises(zio.Deadlock):
+        zio.run(main)
+    assert log == ["main", "child"]
+
+
+def test_main_may_take_it_and_go_on() -> None:
+    """T59"""
+
+    def main() -> str:
+        with pytest.raises(zio.Deadlock):
+            zio.Event().wait()
+        with pytest.raises(zio.Deadlock):
+            zio.Channel[int](0).recv()
+        zio.sleep(0.001)
+        return "went on"
+
+    assert zio.run(main) == "went on"
+
+
+def test_a_main_that_goes_back_to_the_same_wait_ends_the_run() -> None:
+    """T59: no endless circle of deadlocks."""
+
+    def main() -> None:
+        event = zio.Event()
+        while True:
+            try:
+                event.wait()
+            except zio.Deadlock:
+                continue
+
+    with pytest.raises(zio.Deadlock):
+        zio.run(main)
+
+
+def test_a_group_whose_task_ignores_the_cancel_for_ever_ends_in_deadlock() -> None:
+    """T59: a wait that no cancel reaches."""
+
+    def stubborn() -> None:
+        with zio.shield():
+            zio.Event().wait()
+
+    def main() -> None:
+        with zio.TaskGroup() as group:
+            group.spawn(stubborn)
+            wait_all_parked()
+            group.cancel()
+
+    with pytest.raises(zio.Deadlock):
+        zio.run(main)
+
+
+def test_a_task_that_refuses_to_end_after_main_is_reported() -> None:
+    """T57: the end of the run waits for a task that waits for nothing."""
+
+    def stubborn() -> None:
+        with zio.shield():
+            zio.Event().wait()
+
+    def main() -> None:
+        zio.spawn(stubborn, name="the stubborn one")
+        wait_all_parked()
+
+    with pytest.raises(zio.Deadlock, match="the stubborn one"):
+        zio.run(main)
+
+
+# No false alarms: each of these waits, 20 ms long, for something that comes from outside.
+
+DELAY = 0.02
+
+
+def _timer() -> None:
+    zio.sleep(DELAY)
+
+
+def _timeout_of_another_wait() -> None:
+    with pytest.raises(TimeoutError):
+        zio.Channel[int](0).recv(DELAY)
+
+
+def _scope_deadline() -> None:
+    with zio.move_on_after(DELAY) as scope:
+        zio.Event().wait()
+    assert scope.expired
+
+
+def _thread_job() -> None:
+    zio.to_thread(time.sleep, DELAY)
+
+
+def _abandoned_thread_job_that_wakes_a_task() -> None:
+    event, started, may_end = zio.Event(), threading.Event(), threading.Event()
+
+    def work() -> None:
+        started.set()
+        may_end.wait()
+        time.sleep(DELAY)
+        event.set()
+
+    job = zio.spawn(lambda: zio.to_thread(work, abandon_on_cancel=True))
+    while not started.is_set():
+        zio.sleep(0.001)
+    job.cancel()
+    with pytest.raises(zio.Cancelled):
+        job.join()
+    may_end.set()
+    event.wait()
+
+
+def _signal_receiver() -> None:
+    with zio.signals(signal.SIGUSR1) as receiver:
+        thread = zio.spawn(zio.to_thread, lambda: (time.sleep(DELAY), signal.raise_signal(signal.SIGUSR1)))
+        assert receiver.wait() is signal.SIGUSR1
+        thread.join()
+
+
+def _socket() -> None:
+    with stream_and_peer() as (stream, peer):
+        zio.spawn(lambda: (zio.sleep(DELAY), peer.sendall(b"x")))
+        assert stream.recv(1) == b"x"
+
+
+def _plain_thread() -> None:
+    event = zio.Event()
+    thread = threading.Thread(target=lambda: (time.sleep(DELAY), event.set()))
+    thread.start()
+    event.wait()
+    zio.to_thread(thread.join)
+
+
+@pytest.mark.parametrize(
+    "wait",
+    [
+        _timer,
+        _timeout_of_another_wait,
+        _scope_deadline,
+        _thread_job,
+        _abandoned_thread_job_that_wakes_a_task,
+        _signal_receiver,
+        _socket,
+        _plain_thread,
+    ],
+    ids=lambda fn: fn.__name__.strip("_"),
+)
+def test_no_false_alarm_while_something_from_outside_can_come(wait: Callable[[], None]) -> None:
+    """T59"""
+    zio.run(wait)
+
+
+def test_no_false_alarm_while_waiting_for_a_signal_only() -> None:
+    """T59: nobody but another process can send it."""
+
+    def main() -> signal.Signals:
+        with zio.signals(signal.SIGUSR1) as receiver:
+            with subprocess.Popen(["/bin/sh", "-c", f"sleep {DELAY}; kill -USR1 {os.getpid()}"]):
+                return receiver.wait()
+
+    assert zio.run(main) is signal.SIGUSR1
+
+
+def test_no_false_alarm_while_a_peer_may_send() -> None:
+    """T59: a parked reader is reason enough to wait, without a timer."""
+
+    def main() -> bytes:
+        with stream_and_peer() as (stream, peer):
+            with subprocess.Popen(["/bin/sleep", str(DELAY)], stdout=peer.fileno()) as process:
+                peer.close()  # the process holds the other end now
+                data = stream.recv(1)
+                process.wait()
+            return data
+
+    assert zio.run(main) == b""
+
+
+def test_no_false_alarm_for_a_runtime_that_serves_other_threads(background_runtime: zio.Runtime) -> None:
+    """T59: the background runtime is idle most of the time."""
+    task = zio.spawn(zio.Event().wait)
+    time.sleep(DELAY)
+    assert not task.done
+    assert background_runtime.call(lambda: 5) == 5
+    task.cancel()
+
+
+def test_threads_of_the_runtimes_own_are_no_reason_to_wait() -> None:
+    """T59: an idle pool thread cannot wake anybody."""
+
+    def main() -> None:
+        zio.to_thread(int)
+        zio.Event().wait()
+
+    with pytest.raises(zio.Deadlock):
+        zio.run(main)
+
+
+def test_deadlock_under_the_virtual_clock() -> None:
+    """T59: first all timers go off."""
+
+    def main() -> None:
+        zio.sleep(3600)
+        zio.Event().wait()
+
+    with pytest.raises(zio.Deadlock):
+        zio.testing.run_virtual(main)
