@@ -81,6 +81,8 @@ _MODULES = ("events", "protocol", "testing")
 
 
 def __getattr__(name: str) -> Any:
+    if name in _HOME_OF or name == "events":  # what needs the runtime: is it ours?
+        import_module(f"{__name__}._zio_guard").check()
     if name in _MODULES:
         return import_module(f"{__name__}.{name}")
     if name == "MessageStatus":

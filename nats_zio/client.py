@@ -7,6 +7,7 @@ import threading
 from dataclasses import dataclass
 from enum import Enum
 from itertools import count
+from time import monotonic
 from typing import TYPE_CHECKING, Any, Self
 
 from greenlet import getcurrent
@@ -229,15 +230,20 @@ class Client:
         self._prefixes[subject] = prefix
         return prefix
 
-    def _send_elsewhere(self, frame: bytes, size: int) -> None:
-        """Send a frame from a plain thread or another loop's task: straight into the queue, under its lock."""
+    def _send_elsewhere(self, frame: bytes, size: int, seconds: float | None = None) -> None:
+        """Send a frame from a plain thread or another loop's task: straight into the queue, under its lock.
+
+        TimeoutError if there is no room within ``seconds``.
+        """
         self.loop.check_usable()
         self._check_open()
         holder = current_holder()
+        if holder.scope is not holder and type(getcurrent()) is not Fiber:
+            holder.check_deadlines()  # of the scopes around a plain thread's call
         if holder.scope.cancelled:
             raise zio.Cancelled
         while not self.outbound.append_from_thread(frame, size):
-            call_elsewhere(self.loop, self.outbound.wait_for_room, size)
+            call_elsewhere(self.loop, self.outbound.wait_for_room, size, seconds)
 
     # Subscribing.
 
@@ -337,13 +343,19 @@ class Client:
         token = requests.new_token()
         frame, size = self._request_frame(subject, data, token, headers)
         outbound = self.outbound
+        left = timeout
         if outbound.accepted + size > outbound.limit:
-            outbound.admit(size)
+            if timeout is None:
+                outbound.admit(size)
+            else:
+                deadline = loop.clock.now() + timeout
+                outbound.admit(size, deadline)
+                left = deadline - loop.clock.now()
         outbound.frames.append(frame)
         outbound.accepted += size
         waiter = Waiter(fiber, "a reply")
         requests.add(token, waiter, frame, subject)
-        state = loop.park(waiter) if timeout is None else loop.park_for(waiter, timeout)
+        state = loop.park(waiter) if left is None else loop.park_for(waiter, left)
         if state == WOKEN:
             return waiter.value  # type: ignore[no-any-return]
         requests.forget(token)
@@ -379,9 +391,11 @@ class Client:
         token = requests.new_token()
         frame, size = self._request_frame(subject, data, token, headers)
         requests.add(token, reply, frame, subject)
+        start = monotonic()
         try:
-            self._send_elsewhere(frame, size)
-            arrived = zio.lowlevel.wait_in_thread(reply, timeout)
+            self._send_elsewhere(frame, size, timeout)
+            left = None if timeout is None else timeout - (monotonic() - start)
+            arrived = zio.lowlevel.wait_in_thread(reply, left)
         except BaseException:
             requests.forget(token)
             raise
@@ -452,10 +466,12 @@ class Client:
             raise TimeoutError(f"the server has not confirmed within {timeout} s")
 
     def _wait_for_connection(self, fiber: Fiber, deadline: float | None, timeout: float | None) -> None:
+        left = None if deadline is None else deadline - self.loop.clock.now()
+        if left is not None and left <= 0:
+            raise TimeoutError(f"not connected within {timeout} s")
         waiter = Waiter(fiber, "the reconnect")
         self._restored_waiters.append(waiter)
-        left = None if deadline is None else deadline - self.loop.clock.now()
-        if (left is not None and left <= 0) or not self.loop.wait(waiter, left, self._restored_waiters.remove):
+        if not self.loop.wait(waiter, left, self._restored_waiters.remove):
             raise TimeoutError(f"not connected within {timeout} s")
         self._check_open()
 
@@ -563,7 +579,7 @@ class Client:
         self._closed = True
         self._status = Status.CLOSED
         self.runtime.forget_closer(self._close_at_end)
-        self.outbound.fail(closed_error(error))
+        self.outbound.fail(lambda: closed_error(error))
         self.requests.close(lambda: closed_error(error))
         for sub in list(self.subscriptions.values()):
             if isinstance(sub, Subscription):
@@ -665,6 +681,8 @@ class Client:
         frames = []
         for sub in self.subscriptions.values():
             frames.append(encoder.sub(sub.subject, sub.queue, sub.sid))
+            if isinstance(sub, Subscription):
+                sub.count_anew()
             if sub.remaining is not None:
                 frames.append(encoder.unsub(sub.sid, sub.remaining))
         return frames

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING
 
 from zio.lowlevel import Waiter, WaitQueue, here
 
-from .errors import MaxPayloadError, ReconnectBufferFullError
+from .errors import MaxPayloadError, ReconnectBufferFullError, TimeoutError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -60,7 +60,7 @@ class Outbound:
         self._last_thread_write = 0.0
         self._draining = False  # a task waits for the socket
         self._room = WaitQueue()
-        self._failure: BaseException | None = None  # why nothing is accepted any more
+        self._failure: Callable[[], BaseException] | None = None  # makes the error that says why nothing is accepted any more
         # For the counts of what was lost: messages in all, and control frames to tell them from.
         self._frames_taken = 0
         self._controls = 0
@@ -70,13 +70,14 @@ class Outbound:
 
     # Accepting, in the home loop.
 
-    def admit(self, size: int) -> None:
+    def admit(self, size: int, deadline: float | None = None) -> None:
         """Called when ``accepted + size`` exceeds ``limit``, before the message is appended.
 
         Returns when it may be; raises MaxPayloadError, ReconnectBufferFullError, or what closed the client.
+        TimeoutError if there is no room before ``deadline``.
         """
         if self._failure is not None:
-            raise self._failure
+            raise self._failure()
         if size > self.max_payload:
             raise MaxPayloadError(size, self.max_payload)
         while True:
@@ -96,9 +97,9 @@ class Outbound:
                 if size > WRITE_SIZE:
                     self.limit = -1
                 return
-            self._wait_for_room(here())
+            self._wait_for_room(here(), deadline)
             if self._failure is not None:
-                raise self._failure
+                raise self._failure()
 
     def _check_buffer(self, size: int) -> None:
         if self.pending + size > self._buffer_size:
@@ -122,18 +123,21 @@ class Outbound:
             self._schedule()
             self.limit = -1
 
-    def _wait_for_room(self, fiber: Fiber) -> None:
+    def _wait_for_room(self, fiber: Fiber, deadline: float | None) -> None:
         waiter = Waiter(fiber, "room to publish")
+        left = None if deadline is None else deadline - self._loop.clock.now()
         self._room.push(waiter)
-        self._loop.wait(waiter, None, self._room.discard)
+        if not self._loop.wait(waiter, left, self._room.discard):
+            raise TimeoutError("the outbound queue had no room in time")
 
-    def wait_for_room(self, size: int) -> None:
+    def wait_for_room(self, size: int, seconds: float | None = None) -> None:
         """For plain threads, as a posted call: return when a message of ``size`` bytes may be tried again."""
+        deadline = None if seconds is None else self._loop.clock.now() + seconds
         while self._failure is None and self._stream is not None and self.pending and self.pending + size > ROOM:
             if self._rest is None:
                 self.flush()
             else:
-                self._wait_for_room(here())
+                self._wait_for_room(here(), deadline)
 
     # Accepting, in a plain thread.
 
@@ -141,7 +145,7 @@ class Outbound:
         """Append a message and see that it goes out; False if there is no room and the caller has to wait."""
         with self.lock:
             if self._failure is not None:
-                raise self._failure
+                raise self._failure()
             if size > self.max_payload:
                 raise MaxPayloadError(size, self.max_payload)
             stream = self._stream
@@ -317,10 +321,10 @@ class Outbound:
         """The identities of the frames that are queued."""
         return {id(frame) for frame in self.frames}
 
-    def fail(self, error: BaseException) -> None:
-        """Accept nothing more; whoever waits or comes gets ``error``."""
+    def fail(self, make_error: Callable[[], BaseException]) -> None:
+        """Accept nothing more; whoever waits or comes gets an error of their own."""
         with self.lock:
-            self._failure = error
+            self._failure = make_error
             self._stream = None
             self.limit = -1
         self._room.wake_all()

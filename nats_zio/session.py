@@ -113,6 +113,7 @@ class Session:
         self._heard = True
         self._failures[connection.server] = 0
         client.outbound.connected(connection.stream, connection.info.max_payload, client.replay())
+        client.outbound.flush()
         self._liveness = _Liveness(self, self._options.ping_interval)
         pending, connection.events = connection.events, []
         for event in pending:
@@ -144,7 +145,8 @@ class Session:
     def _read(self) -> BaseException:
         """Read and hand out until the connection ends; why it did."""
         connection, client = self.connection, self._client
-        assert connection is not None
+        if connection is None:  # lost before this task had its turn
+            return self._lost or DisconnectedError("the connection was lost")
         recv, feed = connection.stream.recv, connection.parser.feed
         subs = client.subscriptions
         parser = connection.parser
@@ -195,9 +197,13 @@ class Session:
         pongs, self._pongs = self._pongs, deque()
         for waiter, _mark in pongs:
             if waiter is not None:
-                waiter.fail(DisconnectedError("the connection broke before the server had confirmed"))
-        client.requests.disconnected(client.outbound.kept_frames())
-        if not client.closing:
+                waiter.fail(
+                    closed_error(None)
+                    if client.closing
+                    else DisconnectedError("the connection broke before the server had confirmed")
+                )
+        if not client.closing:  # else the client itself tells those who wait
+            client.requests.disconnected(client.outbound.kept_frames())
             client.connection_lost()
             client.emit(events.Disconnected(error, msgs, size))
 

@@ -79,6 +79,7 @@ class Subscription:
         self._queue: deque[Message] = deque()
         self._waiters = WaitQueue()
         self._received = 0  # since the beginning, dropped ones included
+        self._received_before = 0  # of the received: on earlier connections; the server counts from zero on each
         self._given_up = 0  # of the received: not kept, or discarded by unsubscribe
         self._dropped = 0
         self._dropped_bytes = 0
@@ -105,7 +106,7 @@ class Subscription:
         A cancelled or timed out wait takes no message.
         """
         if self._runner is not None:
-            raise Error(f"the messages of {self!r} go to its handler; next() cannot take them as well")
+            raise self._taken_by_handler("next()")
         if timeout is DEFAULT:
             timeout = self._client.options.request_timeout
         fiber = getcurrent()
@@ -146,7 +147,7 @@ class Subscription:
     def try_next(self) -> Message | None:
         """The next message if one is pending, else None. SubscriptionClosedError when ended and empty. Never waits."""
         if self._runner is not None:
-            raise Error(f"the messages of {self!r} go to its handler; try_next() cannot take them as well")
+            raise self._taken_by_handler("try_next()")
         try:
             return self._queue.popleft()
         except IndexError:
@@ -169,8 +170,11 @@ class Subscription:
 
     def __iter__(self) -> _Iterator:
         if self._runner is not None:
-            raise Error(f"the messages of {self!r} go to its handler; iteration cannot take them as well")
+            raise self._taken_by_handler("iteration")
         return _Iterator(self)
+
+    def _taken_by_handler(self, what: str) -> Error:
+        return Error(f"the messages of {self!r} go to its handler; {what} cannot take them as well")
 
     # Ending.
 
@@ -198,7 +202,7 @@ class Subscription:
                 self._client.unsubscribe(self)
                 self.close(ClosedReason.LIMIT_REACHED, None)
             else:
-                self._client.limit(self, after)
+                self._client.limit(self, after - self._received_before)
 
     def drain(self, timeout: float | None = 30.0) -> None:
         """End the subscription after what is on its way has come, and wait until others have handled it.
@@ -370,6 +374,10 @@ class Subscription:
         """How many messages may still come before the limit, None without one."""
         return None if self._max_msgs is None else self._max_msgs - self._received
 
+    def count_anew(self) -> None:
+        """It is being subscribed on a new connection."""
+        self._received_before = self._received
+
     def _discard_pending(self) -> None:
         count = len(self._queue)
         self._queue.clear()
@@ -392,11 +400,11 @@ class Subscription:
         clock = fiber.loop.clock
         deadline = None if seconds is None else clock.now() + seconds
         while not self.settled():
-            waiter = Waiter(fiber, self)
-            self._watchers.push(waiter)
             left = None if deadline is None else deadline - clock.now()
             if left is not None and left <= 0:
                 return False
+            waiter = Waiter(fiber, self)
+            self._watchers.push(waiter)
             fiber.loop.wait(waiter, left, self._watchers.discard)
         return True
 
@@ -417,6 +425,8 @@ class Subscription:
         return self._loop
 
     def select_ready(self) -> bool:
+        if self._runner is not None:
+            raise self._taken_by_handler("select()")
         return bool(self._queue) or self.closed_reason is not None
 
     def select_take(self) -> Message:

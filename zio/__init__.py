@@ -1,6 +1,6 @@
 """zio: coroutine I/O in blocking style, on greenlet. No async/await, no monkey-patching.
 
-Part of the distribution ``nats-zio``. (A package of the same name on PyPI is unrelated.)
+Part of the distribution ``nats-zio``. (A project of the same name on PyPI is unrelated.)
 """
 
 from . import debug, lowlevel, net, testing
@@ -32,6 +32,8 @@ from .signals import signals
 from .sync import Condition, Event, Future, Lock, Semaphore
 from .tasks import current_task, maybe_pause, now, pause, sleep, spawn
 from .threads import from_thread, to_thread
+
+__distribution__ = "nats-zio"  # by which nats_zio tells this package from the unrelated one
 
 __all__ = [
     "BlockingNotAllowed",

@@ -428,13 +428,14 @@ class Event(Homed):
 class Future(Homed, Generic[T]):
     """A value, or an error, that comes later and once. Selectable; its value is the result."""
 
-    __slots__ = ("_error", "_set", "_value", "_waiters")
+    __slots__ = ("_error", "_set", "_traceback", "_value", "_waiters")
 
     def __init__(self) -> None:
         super().__init__()
         self._set = False
         self._value: Any = None
         self._error: BaseException | None = None
+        self._traceback: Any = None
         self._waiters = WaitQueue()
 
     @property
@@ -457,6 +458,8 @@ class Future(Homed, Generic[T]):
             raise RuntimeError(f"{self!r} has an outcome already")
         self._value = value
         self._error = error
+        if error is not None:
+            self._traceback = error.__traceback__
         self._set = True  # last: another thread that sees it reads the outcome without asking
         self._waiters.wake_all(None, self)
 
@@ -464,7 +467,10 @@ class Future(Homed, Generic[T]):
         """Wait for the outcome: return the result or raise the error. TimeoutError after ``timeout`` seconds."""
         if not self._settled(timeout):
             raise TimeoutError(f"no result within {timeout} s")
-        return self.select_take()
+        try:
+            return self.select_take()
+        finally:
+            del self  # an error's traceback has this frame: no cycle
 
     def exception(self, timeout: float | None = None) -> BaseException | None:
         """Wait for the outcome: the error, None if there is a result. TimeoutError after ``timeout`` seconds."""
@@ -503,7 +509,10 @@ class Future(Homed, Generic[T]):
 
     def select_take(self) -> T:
         if self._error is not None:
-            raise self._error
+            try:
+                raise self._error.with_traceback(self._traceback)  # without those who asked before
+            finally:
+                del self
         return self._value  # type: ignore[no-any-return]
 
     def select_arm(self, waiter: Waiter) -> None:

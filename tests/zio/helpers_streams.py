@@ -1,4 +1,4 @@
-"""A stream of the running loop whose peer is a plain blocking socket: what the peer did is done when its call returns."""
+"""A stream of the running loop whose peer is a plain blocking socket: what it did is done when its call returns."""
 
 from __future__ import annotations
 
@@ -15,13 +15,14 @@ from zio.net import SocketStream
 @contextlib.contextmanager
 def stream_and_peer() -> Iterator[tuple[SocketStream, socket.socket]]:
     """A connected TCP stream, made by ``zio.net.connect``, and its blocking peer."""
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        with zio.net.connect("127.0.0.1", server.getsockname()[1]) as stream:
-            assert isinstance(stream, SocketStream)
-            peer, _ = server.accept()
-            with peer:
-                peer.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-                yield stream, peer
+    with (
+        socket.create_server(("127.0.0.1", 0)) as server,
+        zio.net.connect("127.0.0.1", server.getsockname()[1]) as stream,
+        server.accept()[0] as peer,
+    ):
+        assert isinstance(stream, SocketStream)
+        peer.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        yield stream, peer
 
 
 def poll_now() -> None:

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import math
 import threading
+import time
 from collections.abc import Callable, Generator
 from typing import Any
 
@@ -13,6 +14,7 @@ import pytest
 
 import zio
 from tests.zio.helpers_tasks import forever, sleep_then
+from zio.lowlevel import here
 from zio.testing import run_virtual, wait_all_parked
 
 # Level-triggered.
@@ -548,29 +550,35 @@ def test_a_task_can_be_cancelled_from_a_plain_thread() -> None:
     zio.run(main)
 
 
-def test_a_task_and_a_scope_can_be_cancelled_from_another_loop() -> None:
-    """T18"""
+@pytest.mark.parametrize("call", [lambda cancel: cancel(), zio.run], ids=["thread", "loop"])
+@pytest.mark.parametrize("what", ["task", "scope"])
+def test_a_sleeping_loop_is_woken_by_a_cancel_from_elsewhere(what: str, call: Callable[[Any], None]) -> None:
+    """T18: from a plain thread, and from a task of another loop."""
 
     def main() -> None:
-        task = zio.spawn(forever)
+        inbox = here().loop.inbox
+
+        def cancel_when_asleep(cancel: Callable[[], None]) -> None:
+            while not inbox._sleeping:
+                time.sleep(0)
+            call(cancel)
+
         with zio.CancelScope() as scope:
-
-            def other_loop() -> None:
-                def cancel() -> None:
-                    task.cancel()
-                    scope.cancel()
-
-                zio.run(cancel)
-
-            thread = threading.Thread(target=other_loop)
+            task = zio.spawn(forever)
+            cancel = task.cancel if what == "task" else scope.cancel
+            thread = threading.Thread(target=cancel_when_asleep, args=(cancel,))
+            threads.append(thread)
             thread.start()
-            forever()
-        assert scope.cancelled_caught
-        with pytest.raises(zio.Cancelled):
-            task.join()
-        zio.to_thread(thread.join)
+            if what == "task":
+                with pytest.raises(zio.Cancelled):
+                    task.join()
+            else:
+                forever()
+        assert scope.cancelled_caught == (what == "scope")
 
+    threads: list[threading.Thread] = []
     zio.run(main)
+    threads[0].join()
 
 
 def test_cancelling_main_ends_the_run_with_cancelled() -> None:

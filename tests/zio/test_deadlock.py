@@ -231,9 +231,9 @@ def test_no_false_alarm_while_waiting_for_a_signal_only() -> None:
     """T59: nobody but another process can send it."""
 
     def main() -> signal.Signals:
-        with zio.signals(signal.SIGUSR1) as receiver:
-            with subprocess.Popen(["/bin/sh", "-c", f"sleep {DELAY}; kill -USR1 {os.getpid()}"]):
-                return receiver.wait()
+        command = f"sleep {DELAY}; kill -USR1 {os.getpid()}"
+        with zio.signals(signal.SIGUSR1) as receiver, subprocess.Popen(["/bin/sh", "-c", command]):
+            return receiver.wait()
 
     assert zio.run(main) is signal.SIGUSR1
 

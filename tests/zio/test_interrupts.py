@@ -247,7 +247,8 @@ def test_a_second_one_leaves_the_thread_job_alone() -> None:
 
     runtime = zio.Runtime()
     handled = until(lambda: _waits_shielded(runtime))
-    with Helper(working.wait, asleep(runtime), press, handled, asleep(runtime), press), pytest.raises(KeyboardInterrupt):
+    asleep_now = asleep(runtime)
+    with Helper(working.wait, asleep_now, press, handled, asleep_now, press), pytest.raises(KeyboardInterrupt):
         runtime.run(zio.to_thread, job)
     may_end.set()
     threads[0].join()

@@ -163,8 +163,10 @@ def test_a_request_takes_one_poll_one_read_one_write_and_no_exception() -> None:
             log.append("poll")
             poll(timeout, ready)
 
-        ours, theirs = socket.socketpair()
-        sock = CountingSocket(fileno=ours.detach())
+        # TCP: a Unix socket also reports room for writing each time the peer has read.
+        with socket.create_server(("127.0.0.1", 0)) as server:
+            theirs = socket.create_connection(server.getsockname())
+            sock = CountingSocket(fileno=server.accept()[0].detach())
         sock.log = log
 
         def client() -> None:
@@ -199,7 +201,7 @@ def test_a_request_takes_one_poll_one_read_one_write_and_no_exception() -> None:
     assert exceptions == []
     assert counted.count("recv") == counted.count("send") == requests
     assert set(counted) == {"poll", "recv", "send"}
-    assert counted.count("poll") <= requests + 5  # the loop may look around between two slices
+    assert counted.count("poll") <= requests * 1.05  # the loop may look around between two slices
 
 
 def test_work_on_channels_makes_no_system_call_but_the_polls_of_the_budget() -> None:

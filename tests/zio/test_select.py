@@ -233,6 +233,29 @@ def test_selects_that_compete_over_both_ends_lose_and_double_nothing(seed: int) 
     run_virtual(main, seed=seed)
 
 
+def test_of_two_that_complete_in_one_tick_the_first_wins_and_wakes_once() -> None:
+    """T36: the second finds the waiter claimed."""
+
+    def main() -> None:
+        event, future, log = Event(), Future[str](), list[object]()
+
+        def wait() -> None:
+            log.append(select(event, future))
+            began = zio.now()
+            zio.sleep(10)
+            log.append(zio.now() - began)
+
+        waiting = zio.spawn(wait)
+        wait_all_parked()
+        event.set()
+        future.set_result("late")
+        waiting.join()
+        assert log == [(event, True), 10]
+        assert select(future) == (future, "late")
+
+    run_virtual(main)
+
+
 # Cancels and timeouts beside the winner.
 
 

@@ -386,7 +386,7 @@ def test_what_happens_when_the_time_is_up_counts() -> None:
                 zio.sleep(1)
 
         zio.spawn(hold)
-        zio.pause()
+        wait_all_parked()
         assert lock.acquire(timeout=1)
 
         def notify() -> None:

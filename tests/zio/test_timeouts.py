@@ -7,6 +7,7 @@ from __future__ import annotations
 import math
 import random
 import sys
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -166,6 +167,35 @@ def test_a_cancel_and_a_timeout_at_the_same_instant_are_a_cancel(
         assert zio.now() == 1
 
     run_virtual(main, seed=seed)
+
+
+@pytest.mark.parametrize(
+    "wait",
+    [
+        lambda: zio.Event().wait(timeout=1),
+        lambda: zio.Semaphore(0).acquire(timeout=1),
+        lambda: zio.Channel[int]().recv(timeout=1),
+        lambda: zio.Channel[int]().send(1, timeout=1),
+        lambda: zio.Future[int]().result(timeout=1),
+        lambda: zio.spawn(forever).join(timeout=1),
+        lambda: zio.select(zio.Event(), timeout=1),
+    ],
+    ids=["event", "semaphore", "recv", "send", "future", "join", "select"],
+)
+def test_a_timeout_that_has_come_but_was_not_seen_yet_gives_way_to_a_cancel(wait: Callable[[], Any]) -> None:
+    """T21: as when a thread cancels between the loop's look at its timers and the task's turn."""
+
+    def main() -> None:
+        task = zio.spawn(wait)
+        wait_all_parked()
+        assert task.fiber is not None
+        assert task.fiber.waiter is not None
+        task.fiber.waiter.expire()
+        task.cancel()
+        with pytest.raises(zio.Cancelled):
+            task.join()
+
+    run_virtual(main)
 
 
 @pytest.mark.parametrize("seed", range(3))
@@ -468,7 +498,7 @@ def test_very_long_times_do_not_overflow(seconds: float) -> None:
         waiter = zio.spawn(event.wait, seconds)
         selecter = zio.spawn(zio.select, event, zio.after(seconds))
         with zio.timeout(seconds), zio.move_on_after(seconds):
-            zio.to_thread(lambda: None)
+            zio.to_thread(time.sleep, 0.01)
         event.set()
         assert waiter.join() is True
         assert selecter.join() == (event, True)

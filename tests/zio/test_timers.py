@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from functools import partial
+from typing import Any
 
 import pytest
 
@@ -221,6 +223,23 @@ def test_a_deadline_moved_a_hundred_thousand_times_does_not_fill_the_heap() -> N
     run_virtual(main)
 
 
+def test_no_limit_sets_no_timer() -> None:
+    """T25: so a wait without end is seen to be one."""
+
+    def main() -> None:
+        before = heap_size()
+        waiting: list[zio.Task[Any]] = [zio.spawn(zio.sleep, math.inf), zio.spawn(zio.Event().wait, math.inf)]
+        with zio.timeout(math.inf), zio.move_on_after(None):
+            wait_all_parked()
+            assert heap_size() == before
+            with pytest.raises(zio.Deadlock):
+                zio.select(zio.after(math.inf), timeout=math.inf)
+        for task in waiting:
+            task.cancel()
+
+    run_virtual(main)
+
+
 def test_a_deadline_set_after_the_block_was_left_sets_no_timer() -> None:
     def main() -> None:
         with zio.timeout(1e6) as scope:
@@ -230,6 +249,20 @@ def test_a_deadline_set_after_the_block_was_left_sets_no_timer() -> None:
         assert heap_size() == before
         zio.sleep(10)
         assert not scope.cancel_called
+
+    run_virtual(main)
+
+
+def test_a_deadline_that_is_no_number_is_refused() -> None:
+    """It would put the heap out of order for everybody."""
+
+    def main() -> None:
+        with pytest.raises(ValueError, match="NaN"):
+            zio.CancelScope(deadline=math.nan)
+        with zio.timeout(1) as scope:
+            with pytest.raises(ValueError, match="NaN"):
+                scope.deadline = math.nan
+            assert scope.deadline == 1
 
     run_virtual(main)
 

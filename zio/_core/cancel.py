@@ -119,7 +119,7 @@ class CancelScope(ScopeNode):
     def __init__(self, *, deadline: float | None = None, shield: bool = False) -> None:
         super().__init__()
         self.shielded = shield
-        self._deadline = deadline
+        self._deadline = _checked(deadline)
         self._timer_at: float | None = None
         self._loop: Loop | None = None
         self._entered = False
@@ -133,7 +133,7 @@ class CancelScope(ScopeNode):
 
     @deadline.setter
     def deadline(self, value: float | None) -> None:
-        self._deadline = value
+        self._deadline = _checked(value)
         if self.holder is not None:  # entered, and not left
             self._arm()
 
@@ -248,6 +248,12 @@ class CancelScope(ScopeNode):
     def __repr__(self) -> str:
         state = "cancelled" if self.cancelled else "active"
         return f"<{type(self).__name__} {state} at {id(self):#x}>"
+
+
+def _checked(deadline: float | None) -> float | None:
+    if deadline is not None and deadline != deadline:
+        raise ValueError("a deadline must be a time of zio.now(), not NaN")
+    return deadline
 
 
 class TimeoutScope(CancelScope):

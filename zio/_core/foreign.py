@@ -11,6 +11,7 @@ from __future__ import annotations
 import sys
 import threading
 import warnings
+from contextvars import copy_context
 from time import monotonic
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -46,13 +47,27 @@ def another_thread_could_wake_us() -> bool:
 class ForeignCall:
     """One posted operation and its outcome."""
 
-    __slots__ = ("_done", "_lock", "args", "error", "fn", "interrupted", "loop", "owner", "task", "value", "wake_task")
+    __slots__ = (
+        "_done",
+        "_lock",
+        "args",
+        "context",
+        "error",
+        "fn",
+        "interrupted",
+        "loop",
+        "owner",
+        "task",
+        "value",
+        "wake_task",
+    )
 
     def __init__(self, loop: Loop, fn: Callable[..., Any], args: tuple[Any, ...], owner: Holder) -> None:
         self.loop = loop
         self.fn = fn
         self.args = args
         self.owner = owner
+        self.context = copy_context()
         self.task: Task[Any] | None = None
         self.value: Any = None
         self.error: BaseException | None = None
@@ -69,7 +84,7 @@ class ForeignCall:
         if loop.closing_calls:
             self._finish(None, RuntimeClosed("the runtime has ended"))
             return
-        task = self.task = loop.start_call(self.fn, self.args, self.owner)
+        task = self.task = loop.start_call(self.fn, self.args, self.owner, self.context)
         task.on_done = self._task_done
         if self.interrupted:
             task._cancel()

@@ -124,9 +124,9 @@ class Loop:
         """A task that outlives the user's tasks: empty context, no scope of the caller. Only in the loop's thread."""
         return self.spawn(fn, args, parent=self.system, name=name, context=Context())
 
-    def start_call(self, fn: Callable[..., Any], args: tuple[Any, ...], owner: Any) -> Task[Any]:
-        """The task of a posted call."""
-        task = self.spawn(fn, args, parent=self.calls, context=Context())
+    def start_call(self, fn: Callable[..., Any], args: tuple[Any, ...], owner: Any, context: Context) -> Task[Any]:
+        """The task of a posted call, in the context of its caller."""
+        task = self.spawn(fn, args, parent=self.calls, context=context)
         task.owner = owner
         return task
 
@@ -151,10 +151,11 @@ class Loop:
                     if self._idle_fibers:
                         idle = self._idle_fibers.pop()
                         idle.task = item
-                        item = None  # or this wait keeps an ended task alive
+                        item = None  # or this wait would keep the task alive
                         idle.switch()
                     else:  # new fibers are started by the hub only, so that C stacks stay shallow
                         ready.appendleft(item)
+                        item = None
                         self.hub.switch()
                     break
                 item.expire()
@@ -199,8 +200,8 @@ class Loop:
             return False
         raise Cancelled
 
-    def checkpoint(self, fiber: Fiber) -> None:
-        """The slow path of every blocking call, taken when the budget is spent."""
+    def checkpoint(self, fiber: Fiber) -> bool:
+        """The slow path of every blocking call, taken when the budget is spent. True if others have run."""
         if self.forked:
             self.check_usable()
         if fiber.cancelled:
@@ -211,11 +212,12 @@ class Loop:
             raise KeyboardInterrupt
         if not self.deterministic and perf_counter() < self._slice_end:
             self.budget = QUANTUM
-            return
+            return False
         self.let_others_run(fiber)
         if fiber.cancelled:
             self.budget = 0
             raise Cancelled
+        return True
 
     def let_others_run(self, fiber: Fiber) -> None:
         """To the end of the ready queue, by way of the hub, so that it polls."""
@@ -226,11 +228,9 @@ class Loop:
 
     def pause(self, fiber: Fiber) -> None:
         """To the end of the ready queue; the hub polls only when the budget is spent."""
-        budget = self.budget
-        if budget <= 0:
-            self.checkpoint(fiber)
+        if self.budget <= 0 and self.checkpoint(fiber):
             return
-        self.budget = budget - 1
+        self.budget -= 1
         ready = self.ready
         if ready:
             item = ready.popleft()

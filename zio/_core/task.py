@@ -37,6 +37,7 @@ class Task(Holder, Generic[T]):
         "joined",
         "_outcome",
         "_state",
+        "_traceback",
         "_waiters",
         "args",
         "context",
@@ -137,7 +138,7 @@ class Task(Holder, Generic[T]):
         if self._state == RETURNED:
             return self._outcome  # type: ignore[no-any-return]
         try:
-            raise self._outcome
+            raise self._outcome.with_traceback(self._traceback)
         finally:
             del self  # the error's traceback has this frame: no cycle
 
@@ -146,7 +147,7 @@ class Task(Holder, Generic[T]):
         self.joined = True
         if self._state == RAISED:
             try:
-                raise self._outcome
+                raise self._outcome.with_traceback(self._traceback)
             finally:
                 del self  # as in join
         return self._outcome  # type: ignore[no-any-return]
@@ -218,6 +219,7 @@ class Task(Holder, Generic[T]):
         self._outcome = outcome
         self._state = state  # last: another thread that sees it reads the outcome without asking
         if state == RAISED:
+            self._traceback = outcome.__traceback__  # without those who join
             self.name = self._title()  # for the report, which comes when the function is forgotten
         self.fn = None
         self.args = ()

@@ -1,0 +1,270 @@
+"""zio.signals: signals as a source to wait on."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from collections.abc import Iterator
+from signal import SIGUSR1, SIGUSR2, raise_signal
+from types import FrameType
+
+import pytest
+
+import zio
+from zio.testing import wait_all_parked
+
+seen: list[int] = []
+
+
+def _previous(number: int, frame: FrameType | None) -> None:
+    seen.append(number)
+
+
+@pytest.fixture(autouse=True)
+def handlers_of_the_program() -> Iterator[None]:
+    """Handlers that must be back afterwards."""
+    seen.clear()
+    before = {number: signal.signal(number, _previous) for number in (SIGUSR1, SIGUSR2)}
+    yield
+    for number, handler in before.items():
+        assert signal.signal(number, handler) is _previous
+
+
+def test_a_waiting_task_gets_the_signal() -> None:
+    """T55"""
+
+    def main() -> signal.Signals:
+        with zio.signals(SIGUSR1, SIGUSR2) as receiver:
+            task = zio.spawn(receiver.wait)
+            wait_all_parked()
+            raise_signal(SIGUSR2)
+            return task.join()
+
+    assert zio.run(main) is SIGUSR2
+    assert seen == []
+
+
+def test_a_signal_that_came_before_anybody_waited_is_kept() -> None:
+    """T55"""
+
+    def main() -> signal.Signals:
+        with zio.signals(SIGUSR1) as receiver:
+            raise_signal(SIGUSR1)
+            return receiver.wait()
+
+    assert zio.run(main) is SIGUSR1
+
+
+def test_every_receiver_gets_it() -> None:
+    """T55"""
+
+    def main() -> list[signal.Signals]:
+        with zio.signals(SIGUSR1) as one, zio.signals(SIGUSR1, SIGUSR2) as other:
+            tasks = [zio.spawn(one.wait), zio.spawn(other.wait)]
+            wait_all_parked()
+            raise_signal(SIGUSR1)
+            return [task.join() for task in tasks]
+
+    assert zio.run(main) == [SIGUSR1, SIGUSR1]
+
+
+def test_of_several_waiting_tasks_one_gets_it() -> None:
+    """T55: it is taken once."""
+
+    def main() -> int:
+        with zio.signals(SIGUSR1) as receiver:
+            tasks = [zio.spawn(receiver.wait) for _ in range(3)]
+            wait_all_parked()
+            raise_signal(SIGUSR1)
+            wait_all_parked()
+            done = sum(task.done for task in tasks)
+            for task in tasks:
+                task.cancel()
+            return done
+
+    assert zio.run(main) == 1
+
+
+def test_a_burst_counts_at_least_once() -> None:
+    """T55"""
+
+    def main() -> int:
+        with zio.signals(SIGUSR1) as receiver:
+            for _ in range(100):
+                raise_signal(SIGUSR1)
+            count = 0
+            while True:
+                try:
+                    receiver.wait(timeout=0.001)
+                except TimeoutError:
+                    return count
+                count += 1
+
+    assert 1 <= zio.run(main) <= 100
+
+
+def test_different_signals_are_told_apart_and_come_in_order() -> None:
+    """T55"""
+
+    def main() -> list[signal.Signals]:
+        got = []
+        with zio.signals(SIGUSR1, SIGUSR2) as receiver:
+            raise_signal(SIGUSR2)
+            raise_signal(SIGUSR1)
+            for number in receiver:
+                got.append(number)
+                if len(got) == 2:
+                    break
+        return got
+
+    assert zio.run(main) == [SIGUSR2, SIGUSR1]
+
+
+def test_what_was_not_taken_goes_to_the_previous_handler() -> None:
+    """T55"""
+
+    def main() -> None:
+        with zio.signals(SIGUSR1, SIGUSR2):
+            raise_signal(SIGUSR1)
+            assert seen == []
+
+    zio.run(main)
+    assert seen == [SIGUSR1]
+
+
+def test_the_previous_handler_is_back_after_nested_receivers() -> None:
+    """T55"""
+
+    def main() -> None:
+        with zio.signals(SIGUSR1) as outer:
+            with zio.signals(SIGUSR1) as inner:
+                raise_signal(SIGUSR1)
+                assert inner.wait() is outer.wait() is SIGUSR1
+            raise_signal(SIGUSR1)
+            assert outer.wait() is SIGUSR1
+        assert signal.getsignal(SIGUSR1) is _previous
+        raise_signal(SIGUSR1)
+
+    zio.run(main)
+    assert seen == [SIGUSR1]
+
+
+def test_the_previous_handler_is_back_after_an_error() -> None:
+    """T55"""
+
+    def main() -> None:
+        with zio.signals(SIGUSR1):
+            raise ValueError("the block's own")
+
+    with pytest.raises(ValueError, match="the block's own"):
+        zio.run(main)
+    assert signal.getsignal(SIGUSR1) is _previous
+
+
+def test_a_cancelled_wait_takes_no_signal() -> None:
+    """T55, T13: also if cancel and signal come in the same tick."""
+
+    def main() -> signal.Signals:
+        with zio.signals(SIGUSR1) as receiver:
+            task = zio.spawn(receiver.wait)
+            wait_all_parked()
+            raise_signal(SIGUSR1)
+            task.cancel()
+            try:
+                return task.join()
+            except zio.Cancelled:
+                return receiver.wait()
+
+    assert zio.run(main) is SIGUSR1
+
+
+def test_a_timeout_raises_and_later_signals_still_come() -> None:
+    """T55"""
+
+    def main() -> signal.Signals:
+        with zio.signals(SIGUSR1) as receiver:
+            with pytest.raises(TimeoutError):
+                receiver.wait(timeout=0.001)
+            raise_signal(SIGUSR1)
+            return receiver.wait()
+
+    assert zio.run(main) is SIGUSR1
+
+
+def test_select_takes_a_signal_or_leaves_it() -> None:
+    """T55, T34: the loser keeps what came."""
+
+    def main() -> None:
+        channel: zio.Channel[int] = zio.Channel(1)
+        with zio.signals(SIGUSR1) as receiver:
+            raise_signal(SIGUSR1)
+            channel.send(5)
+            assert zio.select(channel, receiver)[1] == 5
+            source, value = zio.select(channel, receiver)
+            assert source is receiver
+            assert value is SIGUSR1
+
+    zio.run(main)
+
+
+def test_a_receiver_of_sigint_keeps_control_c_from_main() -> None:
+    """T55"""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+
+    def main() -> signal.Signals:
+        with zio.signals(signal.SIGINT) as receiver:
+            raise_signal(signal.SIGINT)
+            got = receiver.wait()
+        with pytest.raises(KeyboardInterrupt):
+            raise_signal(signal.SIGINT)
+        return got
+
+    try:
+        assert zio.run(main) is signal.SIGINT
+        assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def test_outside_the_main_thread_it_is_refused() -> None:
+    """T55"""
+    errors: list[str] = []
+
+    def use() -> None:
+        with zio.signals(SIGUSR1):
+            raise AssertionError
+
+    def thread() -> None:
+        try:
+            zio.run(use)
+        except RuntimeError as exc:
+            errors.append(str(exc))
+
+    worker = threading.Thread(target=thread)
+    worker.start()
+    worker.join()
+    assert len(errors) == 1
+    assert "main thread" in errors[0]
+    assert signal.getsignal(SIGUSR1) is _previous
+
+
+def test_at_least_one_signal_must_be_named() -> None:
+    """T55"""
+    with pytest.raises(ValueError, match="at least one"):
+        zio.signals()
+    with pytest.raises(ValueError, match="12345"):
+        zio.signals(12345)
+
+
+def test_the_same_signal_named_twice_counts_once() -> None:
+    """T55"""
+
+    def main() -> signal.Signals:
+        with zio.signals(SIGUSR1, SIGUSR1) as receiver:
+            raise_signal(SIGUSR1)
+            got = receiver.wait()
+            with pytest.raises(TimeoutError):
+                receiver.wait(timeout=0.001)
+            return got
+
+    assert zio.run(main) is SIGUSR1

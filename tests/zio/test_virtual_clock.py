@@ -1,0 +1,287 @@
+"""The virtual clock, wait_all_parked, and runs that can be repeated."""
+
+from __future__ import annotations
+
+import threading
+import time
+
+import pytest
+
+import zio
+from tests.zio.helpers_streams import stream_and_peer
+from zio.testing import MemoryNetwork, VirtualClock, run_virtual, wait_all_parked
+
+
+def test_an_hour_takes_no_time() -> None:
+    """T66"""
+
+    def main() -> float:
+        begin = zio.now()
+        zio.sleep(3600)
+        return zio.now() - begin
+
+    begin = time.perf_counter()
+    assert run_virtual(main) == 3600
+    assert time.perf_counter() - begin < 0.1
+
+
+def test_sleepers_wake_in_the_order_of_their_deadlines_at_exactly_these() -> None:
+    """T66"""
+
+    def main() -> list[tuple[float, str]]:
+        log: list[tuple[float, str]] = []
+
+        def sleeper(seconds: float, name: str) -> None:
+            zio.sleep(seconds)
+            log.append((zio.now(), name))
+
+        with zio.TaskGroup() as group:
+            group.spawn(sleeper, 3.0, "third")
+            group.spawn(sleeper, 1.0, "first")
+            group.spawn(sleeper, 2.5, "second")
+        return log
+
+    assert run_virtual(main) == [(1.0, "first"), (2.5, "second"), (3.0, "third")]
+
+
+def test_time_stands_still_while_any_task_can_run() -> None:
+    """T66"""
+
+    def main() -> bool:
+        sleeper = zio.spawn(zio.sleep, 0.001)
+        for _ in range(10_000):
+            zio.pause()
+        return sleeper.done or zio.now() != 0
+
+    assert run_virtual(main) is False
+
+
+def test_time_stands_still_while_a_thread_works_for_the_runtime() -> None:
+    """T66"""
+
+    def main() -> tuple[float, float]:
+        release = threading.Event()
+        sleeper = zio.spawn(zio.sleep, 3600)
+        job = zio.spawn(zio.to_thread, lambda: (release.wait(), time.sleep(0.01)))
+        zio.spawn(release.set)
+        job.join()
+        at_the_end_of_the_job = zio.now()
+        sleeper.join()
+        return at_the_end_of_the_job, zio.now()
+
+    assert run_virtual(main) == (0, 3600)
+
+
+def test_data_in_a_socket_comes_before_any_timer() -> None:
+    """T66: what the kernel holds already is there now."""
+
+    def main() -> tuple[bytes, float]:
+        with stream_and_peer() as (stream, peer):
+            peer.sendall(b"hello")
+            with zio.timeout(1):
+                data = stream.recv(100)
+            reader = zio.spawn(stream.recv, 100)
+            timer = zio.spawn(zio.sleep, 5)
+            wait_all_parked()
+            peer.sendall(b"again")
+            assert reader.join() == b"again"
+            now = zio.now()
+            timer.join()
+            return data, now
+
+    assert run_virtual(main) == (b"hello", 0)
+
+
+def test_timeouts_run_on_the_virtual_clock() -> None:
+    """T66"""
+
+    def main() -> float:
+        with pytest.raises(TimeoutError), zio.timeout(1800):
+            zio.Event().wait(timeout=3600)
+        with pytest.raises(TimeoutError):
+            zio.Channel[int](0).recv(timeout=1800)
+        zio.select(zio.after(400))
+        return zio.now()
+
+    assert run_virtual(main) == 4000
+
+
+def test_a_clock_may_start_anywhere_and_be_looked_at_from_outside() -> None:
+    """T66"""
+    clock = VirtualClock(start=1000.0)
+    zio.Runtime(clock=clock).run(zio.sleep, 10)
+    assert clock.now() == 1010
+
+
+def test_a_whole_program_runs_in_the_memory_network_under_the_virtual_clock() -> None:
+    """T66"""
+
+    def main() -> list[float]:
+        arrivals = []
+
+        def serve(listener: object) -> None:
+            for stream in listener:  # type: ignore[attr-defined]
+                while data := stream.recv(100):
+                    zio.sleep(10)
+                    stream.send_all(data)
+
+        with zio.net.listen("server", 4222) as listener:
+            server = zio.spawn(serve, listener)
+            with zio.net.connect("server", 4222) as stream:
+                for _ in range(3):
+                    stream.send_all(b"ping")
+                    assert stream.recv(100) == b"ping"
+                    arrivals.append(zio.now())
+            wait_all_parked()
+            server.cancel()
+        return arrivals
+
+    assert run_virtual(main, network=MemoryNetwork()) == [10, 20, 30]
+
+
+# wait_all_parked (T67).
+
+
+def test_it_returns_only_when_every_other_task_waits() -> None:
+    """T67"""
+
+    def main() -> int:
+        count = 0
+
+        def worker() -> None:
+            nonlocal count
+            for _ in range(100):
+                count += 1
+                zio.pause()
+            zio.Event().wait()
+
+        for _ in range(3):
+            zio.spawn(worker)
+        wait_all_parked()
+        return count
+
+    assert zio.run(main) == run_virtual(main) == 300
+
+
+def test_it_moves_no_time() -> None:
+    """T67, T66: the clock jumps only when nobody waits for quiet."""
+
+    def main() -> float:
+        zio.spawn(zio.sleep, 5)
+        wait_all_parked()
+        wait_all_parked()
+        return zio.now()
+
+    assert run_virtual(main) == 0
+
+
+def test_it_sees_what_has_arrived_at_a_socket() -> None:
+    """T67"""
+
+    def main() -> bool:
+        with stream_and_peer() as (stream, peer):
+            reader = zio.spawn(stream.recv, 100)
+            wait_all_parked()
+            peer.sendall(b"x")
+            wait_all_parked()
+            return reader.done
+
+    assert zio.run(main)
+    assert run_virtual(main)
+
+
+def test_it_sees_what_another_thread_has_posted() -> None:
+    """T67"""
+
+    def main() -> bool:
+        event = zio.Event()
+        waiting = zio.spawn(event.wait)
+        wait_all_parked()
+        zio.lowlevel.here().loop.post(event.set)
+        wait_all_parked()
+        return waiting.done
+
+    assert zio.run(main)
+
+
+def test_several_tasks_may_wait_for_quiet() -> None:
+    """T67: one after the other, each when the others wait."""
+
+    def main() -> list[str]:
+        log: list[str] = []
+
+        def worker(name: str) -> None:
+            wait_all_parked()
+            log.append(name)
+
+        with zio.TaskGroup() as group:
+            group.spawn(worker, "one")
+            group.spawn(worker, "two")
+            group.spawn(lambda: [zio.pause() for _ in range(10)] and log.append("worker"))
+        return log
+
+    log = zio.run(main)
+    assert log[0] == "worker"
+    assert sorted(log) == ["one", "two", "worker"]
+
+
+def test_a_cancelled_wait_for_quiet_is_forgotten() -> None:
+    """T67"""
+
+    def main() -> int:
+        loop = zio.lowlevel.here().loop
+        with zio.CancelScope() as scope:
+            scope.cancel()
+            wait_all_parked()
+        with zio.move_on_after(0.001):
+            spinner = zio.spawn(lambda: [zio.pause() for _ in iter(int, 1)])
+            wait_all_parked()
+        spinner.cancel()
+        return len(loop.idle_waiters)
+
+    assert zio.run(main) == 0
+
+
+# Repeatable runs (T7).
+
+
+def _order(seed: int | None) -> list[int]:
+    def main() -> list[int]:
+        log: list[int] = []
+
+        def worker(number: int) -> None:
+            for _ in range(3):
+                zio.pause()
+                log.append(number)
+
+        with zio.TaskGroup() as group:
+            for number in range(10):
+                group.spawn(worker, number)
+        return log
+
+    return run_virtual(main, seed=seed)
+
+
+def test_the_same_seed_gives_the_same_order_and_another_one_another() -> None:
+    """T7"""
+    assert _order(5) == _order(5)
+    assert len({tuple(_order(seed)) for seed in range(10)}) == 10
+
+
+def test_the_environment_may_give_the_seed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """T7"""
+    monkeypatch.setenv("ZIO_SCHED_SEED", "5")
+    assert _order(None) == _order(5)
+    monkeypatch.delenv("ZIO_SCHED_SEED")
+    assert _order(None) == [number for _ in range(3) for number in range(10)]
+
+
+def test_the_seed_also_feeds_the_generator_of_the_runtime() -> None:
+    """T7"""
+
+    def draw() -> float:
+        runtime = zio.lowlevel.runtime_here()
+        assert runtime is not None
+        return runtime.random.random()
+
+    assert run_virtual(draw, seed=1) == run_virtual(draw, seed=1) != run_virtual(draw, seed=2)
