@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
+from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import Enum
 from itertools import count
@@ -13,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Self
 from greenlet import getcurrent
 
 import zio
-from zio.lowlevel import FAILED, TIMED_OUT, WOKEN, Fiber, Waiter, call_elsewhere, current_holder, edit_elsewhere, here, runtime_here
+from zio.lowlevel import FAILED, TIMED_OUT, WOKEN, Fiber, Waiter, call_elsewhere, current_holder, current_owner, edit_elsewhere, here, runtime_here
 
 from . import events, protocol
 from .errors import (
@@ -45,10 +46,11 @@ from .session import Session, closed_error
 from .subscription import DEFAULT, ClosedReason, Subscription
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from zio.lowlevel import Loop
 
+    from .errors import PermissionDeniedError
     from .events import Event, Receiver
     from .message import Message
     from .protocol import HeadersInput, ServerErrorInfo
@@ -133,9 +135,11 @@ class Client:
         self._prefixes: dict[str, bytes] = {}
         self._receivers: list[Receiver] = []
         self._nuid = Nuid(runtime.random)
+        self.in_use: set[Subscription] = set()  # that have a handler at work, or are iterated
+        self.draining: list[Any] = []  # the tasks and threads that wait in a drain
         self._closed_by: BaseException | None = None
         self._closed = False
-        self._draining: zio.Future[DrainReport] | None = None
+        self._draining: zio.Future[DrainReport | None] | None = None
 
     def open(self) -> Client:
         """Make the first connection. Once, in the home loop."""
@@ -296,7 +300,7 @@ class Client:
         overflow: str,
     ) -> Subscription:
         self._check_open()
-        if self._draining is not None:
+        if self._status is Status.DRAINING:
             raise DrainingError("the client is draining; it takes no new subscriptions")
         sub = Subscription(
             self,
@@ -490,49 +494,83 @@ class Client:
         return call_elsewhere(self.loop, self._drain, timeout)  # type: ignore[no-any-return]
 
     def _drain(self, timeout: float | None) -> DrainReport:
+        deadline = None if timeout is None else self.loop.clock.now() + timeout
+        while self._draining is not None and not self._closed:
+            with self._not_waited_for():
+                report = self._draining.result(self._left(deadline))
+            if report is not None:
+                return report
         if self._closed:
             return DrainReport({})
-        if self._draining is not None:
-            return self._draining.result(timeout)
-        future: zio.Future[DrainReport] = zio.Future()
+        future: zio.Future[DrainReport | None] = zio.Future()
         self._draining = future
         self._status = Status.DRAINING
-        subs = [sub for sub in self.subscriptions.values() if isinstance(sub, Subscription)]
+        subs = {sub for sub in self.subscriptions.values() if isinstance(sub, Subscription)}.union(self.in_use)
+        report = None
         timed_out = False
         try:
             try:
-                self.drain_subscriptions(subs, timeout)
-            except (TimeoutError, DisconnectedError):
+                self.drain_subscriptions(list(subs), timeout)
+                self._send_all(deadline)
+            except (TimeoutError, ConnectionClosedError):
                 timed_out = True
-            report = DrainReport({sub: sub.pending_msgs for sub in subs if sub.pending_msgs}, timed_out)
+            unread = DrainReport({sub: sub.pending_msgs for sub in subs if sub.pending_msgs}, timed_out)
             self._close(None)
-            future.set_result(report)
+            report = unread
             return report
-        except BaseException as exc:
-            future.set_exception(exc)
-            raise
+        finally:
+            self._draining = None
+            future.set_result(report)  # None, if this one was cancelled: then the next in line drains
+
+    def _send_all(self, deadline: float | None) -> None:
+        """Have the server confirm what was published, if need be after a reconnect."""
+        while self._session.connection is not None or self.outbound.frames:
+            try:
+                self._flush(self._left(deadline))
+            except DisconnectedError:
+                continue
+            return
 
     def drain_subscriptions(self, subs: list[Subscription], timeout: float | None) -> None:
         """Unsubscribe, wait for what is on its way, then for those who handle it. At home."""
+        if self._closed:
+            return
         deadline = None if timeout is None else self.loop.clock.now() + timeout
-        subs = [sub for sub in subs if not sub.closed]
-        if subs and not self._closed:
-            for sub in subs:
+        live = [sub for sub in subs if not sub.closed]
+        if live:
+            for sub in live:
                 self.outbound.control(encoder.unsub(sub.sid))
-            if self._session.connection is not None:
-                self._flush(self._left(deadline))
+            try:
+                if self._session.connection is not None:
+                    self._flush(self._left(deadline))
+            except DisconnectedError:
+                pass  # then nothing is on its way any more
+            finally:
+                for sub in live:
+                    sub.close(ClosedReason.DRAINED, None)
+        with self._not_waited_for():
             for sub in subs:
-                sub.close(ClosedReason.DRAINED, None)
-        for sub in subs:
-            if not sub.wait_settled(self._left(deadline)):
-                raise TimeoutError(f"{sub!r} was not handled within {timeout} s")
+                if not sub.wait_settled(self._left(deadline)):
+                    raise TimeoutError(f"{sub!r} was not handled within {timeout} s")
+
+    @contextmanager
+    def _not_waited_for(self) -> Iterator[None]:
+        """Around a wait in a drain: no drain waits for a handler or a loop over messages that is itself in one."""
+        me = current_owner()
+        self.draining.append(me)
+        for sub in list(self.in_use):
+            sub.look_again()
+        try:
+            yield
+        finally:
+            self.draining.remove(me)
 
     def _left(self, deadline: float | None) -> float | None:
         return None if deadline is None else max(deadline - self.loop.clock.now(), 0)
 
     def close(self) -> None:
         """Send what was accepted (at most 2 s, not cut short by a cancel), then end. Does nothing if closed."""
-        if not self._closed:
+        if not self._closed and not self.loop.forked:
             call_elsewhere(self.loop, self._close, None)
 
     def _close(self, error: BaseException | None) -> None:
@@ -599,6 +637,8 @@ class Client:
         return self
 
     def __exit__(self, exc_type: type[BaseException] | None, *exc_info: object) -> None:
+        if self.loop.forked:
+            return  # a forked child leaves the block: the connection is the parent's
         if exc_type is None:
             self.drain()
         else:
@@ -716,11 +756,16 @@ class Client:
         self.emit(events.SlowConsumer(sub, sub.dropped))
         logger.warning("slow consumer: %r has reached its limit of pending messages", sub)
 
-    def callback_failed(self, sub: Subscription, message: Message, error: Exception) -> None:
+    def handler_not_started(self, sub: Subscription, error: RuntimeError) -> None:
+        """There is no thread for a handler. Its messages wait; at the end of the program that is all there is to do."""
+        if threading.main_thread().is_alive():
+            logger.error("the handler of %r waits for its next message: %s", sub, error)
+
+    def callback_failed(self, sub: Subscription, message: Message, error: BaseException) -> None:
         logger.error("the handler of %r failed", sub, exc_info=error)
         self.emit(events.CallbackError(sub, message, error))
 
-    def subscription_denied(self, info: ServerErrorInfo, error: BaseException) -> Subscription | None:
+    def subscription_denied(self, info: ServerErrorInfo, error: PermissionDeniedError) -> Subscription | None:
         """The server refused a subscription: end the newest one that fits."""
         for sub in reversed(list(self.subscriptions.values())):
             if sub.subject != info.subject or (info.sid is not None and sub.sid != info.sid):
@@ -731,6 +776,7 @@ class Client:
             if isinstance(sub, Subscription):
                 sub.close(ClosedReason.PERMISSION_DENIED, error)
                 return sub
+            self.requests.inbox_denied(error)
         return None
 
     def emit(self, event: Event) -> None:

@@ -130,6 +130,11 @@ class Requests:
                 waiter.fail(error)
                 return
 
+    def inbox_denied(self, error: PermissionDeniedError) -> None:
+        """The server refused the inbox: no request can have a reply. The next one tries again, with a new inbox."""
+        self._inbox = ""
+        self.close(lambda: PermissionDeniedError(error.text, error.subject))
+
     def close(self, make_error: Any) -> None:
         """Fail all that wait."""
         for token, (waiter, _frame, _subject) in self._pending.copy().items():

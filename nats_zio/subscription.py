@@ -2,7 +2,8 @@
 
 The session puts whole batches in, at home. Taking is one ``deque.popleft``, which is atomic, so a consumer on
 another thread takes without a hop while there is something, and what a loop has not taken when it breaks is
-simply still there. Only waiting, closing and the limits belong to the home loop.
+simply still there. A plain thread that waits is only told that there is something, and takes it itself: so no
+interruption loses a message. Waiting tasks, closing and the limits belong to the home loop.
 """
 
 from __future__ import annotations
@@ -10,15 +11,31 @@ from __future__ import annotations
 from collections import deque
 from enum import Enum
 from threading import Lock
+from time import monotonic
 from typing import TYPE_CHECKING, Any, Self
 
 from greenlet import getcurrent
 
 import zio
-from zio.lowlevel import FAILED, TIMED_OUT, WOKEN, Fiber, Job, Waiter, WaitQueue, call_elsewhere, current_holder, edit_elsewhere
+from zio.lowlevel import (
+    CANCELLED,
+    FAILED,
+    TIMED_OUT,
+    WOKEN,
+    Fiber,
+    Job,
+    Waiter,
+    WaitQueue,
+    call_elsewhere,
+    current_holder,
+    edit_elsewhere,
+    refuse_to_block_here,
+    wait_in_thread,
+)
 
 from .errors import Error, SlowConsumerError, SubscriptionClosedError, SubscriptionLostError, TimeoutError
 from .options import check_limit
+from .requests import ThreadReply
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -78,6 +95,7 @@ class Subscription:
         self._cb = cb
         self._queue: deque[Message] = deque()
         self._waiters = WaitQueue()
+        self._sleepers: deque[ThreadReply] = deque()  # plain threads that wait
         self._received = 0  # since the beginning, dropped ones included
         self._received_before = 0  # of the received: on earlier connections; the server counts from zero on each
         self._given_up = 0  # of the received: not kept, or discarded by unsubscribe
@@ -94,7 +112,7 @@ class Subscription:
         self._max_msgs = max_msgs
         self._error: BaseException | None = None  # what next() raises in the end
         self._runner = _Runner(self, cb) if cb is not None else None
-        self._iterators = 0
+        self._iterators: dict[object, Any] = {}  # those under way, with the task or thread that began them
         self._watchers = WaitQueue()  # who waits until all is consumed
 
     # Taking messages.
@@ -116,15 +134,71 @@ class Subscription:
                 loop.checkpoint(fiber)
             else:
                 loop.budget -= 1
+        elif self._loop.forked:
+            self._loop.check_usable()
         try:
             return self._queue.popleft()
         except IndexError:
+            return self._wait(timeout)
+
+    def _wait(self, timeout: float | None) -> Message:
+        """Wait for a message, wherever this is."""
+        if type(getcurrent()) is Fiber:
             return call_elsewhere(self._loop, self._wait_next, timeout)  # type: ignore[no-any-return]
+        return self._wait_in_thread(timeout)
+
+    def _wait_in_thread(self, timeout: float | None) -> Message:
+        loop, queue = self._loop, self._queue
+        loop.check_usable()
+        refuse_to_block_here(Subscription.next)
+        until = None if timeout is None else monotonic() + timeout
+        if self._watchers.items:
+            loop.post(self._emptied, optional=True)
+        while True:
+            sleeper = ThreadReply()
+            self._sleepers.append(sleeper)
+            # Only now a look at the queue: the loop adds to it first, and then looks for sleepers.
+            try:
+                arrived = (
+                    bool(queue)
+                    or self.closed_reason is not None
+                    or wait_in_thread(sleeper, None if until is None else until - monotonic())
+                )
+            except BaseException:
+                if not self._forget_sleeper(sleeper) and queue:
+                    self._rouse(1)  # what this one was woken for is for the next
+                raise
+            self._forget_sleeper(sleeper)
+            try:
+                return queue.popleft()
+            except IndexError:  # another thread was faster
+                if self.closed_reason is not None:
+                    return self._last()
+            if not arrived:
+                raise TimeoutError(f"no message on {self.subject!r} within {timeout} s")
+
+    def _forget_sleeper(self, sleeper: ThreadReply) -> bool:
+        """Whether it was still asleep."""
+        try:
+            self._sleepers.remove(sleeper)
+        except ValueError:
+            return False
+        return True
+
+    def _rouse(self, count: int) -> None:
+        """Have so many plain threads look at the queue. From any thread."""
+        sleepers = self._sleepers
+        try:
+            for _ in range(count):
+                sleepers.popleft().wake()
+        except IndexError:
+            return  # no more of them
 
     def _wait_next(self, timeout: float | None) -> Message:
-        if self._queue:
+        try:
             return self._queue.popleft()
-        self._emptied()
+        except IndexError:
+            self._emptied()
         if self.closed_reason is not None:
             raise self._closed_error()
         fiber = getcurrent()
@@ -148,12 +222,19 @@ class Subscription:
         """The next message if one is pending, else None. SubscriptionClosedError when ended and empty. Never waits."""
         if self._runner is not None:
             raise self._taken_by_handler("try_next()")
+        if self._loop.forked:
+            self._loop.check_usable()
         try:
             return self._queue.popleft()
         except IndexError:
-            if self.closed_reason is not None:
-                raise self._closed_error() from None
-            return None
+            return None if self.closed_reason is None else self._last()
+
+    def _last(self) -> Message:
+        """It has ended; but its last messages may have come between a look at the queue and that."""
+        try:
+            return self._queue.popleft()
+        except IndexError:
+            raise self._closed_error() from None
 
     def next_batch(self, max: int, timeout: float | None = DEFAULT) -> list[Message]:  # noqa: A002
         """Wait like ``next`` for a message; return it with all others pending, at most ``max``."""
@@ -291,8 +372,11 @@ class Subscription:
             queue.extend(messages)
         if self._runner is not None:
             self._runner.start()
-        elif self._waiters.items:
+            return
+        if self._waiters.items:
             self._serve_waiters()
+        if self._sleepers:
+            self._rouse(len(queue))
 
     def _serve_waiters(self) -> None:
         while self._queue:
@@ -311,7 +395,7 @@ class Subscription:
         queue = self._queue
         limit_msgs, limit_bytes = self._limit_msgs, self._limit_bytes
         # A consumer that waits takes its message at once, so it never counts as pending.
-        waiting = len(self._waiters) if self._runner is None else 0
+        waiting = len(self._waiters) + len(self._sleepers) if self._runner is None else 0
         size = sum(_size(message) for message in list(queue))
         dropped: list[Message] = []
         for message in messages:
@@ -357,6 +441,7 @@ class Subscription:
             self._error = error
             self._serve_waiters()
             self._waiters.fail_all(self._closed_error)
+            self._rouse(len(self._sleepers))
             self._client.forget(self)
 
     def _closed_error(self) -> BaseException:
@@ -390,8 +475,10 @@ class Subscription:
     def settled(self) -> bool:
         """Whether nobody but the caller has anything left to do with it."""
         if self._runner is not None:
-            return self._runner.idle_for(current_holder())
-        return not self._queue or not self._iterators
+            return self._runner.idle(self._client.draining)
+        draining = self._client.draining
+        owners = list(self._iterators.values())
+        return all(owner in draining or getattr(owner, "done", False) for owner in owners)
 
     def wait_settled(self, seconds: float | None) -> bool:
         """Wait until ``settled``; False after ``seconds``."""
@@ -399,24 +486,37 @@ class Subscription:
         assert type(fiber) is Fiber
         clock = fiber.loop.clock
         deadline = None if seconds is None else clock.now() + seconds
-        while not self.settled():
-            left = None if deadline is None else deadline - clock.now()
-            if left is not None and left <= 0:
-                return False
+        while True:
             waiter = Waiter(fiber, self)
-            self._watchers.push(waiter)
+            self._watchers.push(waiter)  # before the look: a thread that empties the queue then sees it
+            left = None if deadline is None else deadline - clock.now()
+            settled = self.settled()
+            if settled or (left is not None and left <= 0):
+                waiter.state = CANCELLED
+                self._watchers.discard(waiter)
+                return settled
             fiber.loop.wait(waiter, left, self._watchers.discard)
-        return True
 
     # Iterators.
 
-    def iterator_started(self) -> None:
-        self._iterators += 1
+    def iterator_started(self) -> object:
+        """A loop over the messages begins; returns what names it."""
+        name = object()
+        self._iterators[name] = current_holder()
+        self._client.in_use.add(self)
+        return name
 
-    def iterator_ended(self) -> None:
-        self._iterators -= 1
-        if self._watchers:
-            self._emptied()
+    def iterator_ended(self, name: object) -> None:
+        """That loop has ended. From any thread."""
+        self._iterators.pop(name, None)
+        if not self._iterators:
+            self._client.in_use.discard(self)
+        if self._watchers.items and not self._loop.closed and not self._loop.forked:
+            self._loop.urgent(self._emptied)
+
+    def look_again(self) -> None:
+        """Have those who wait until it is settled look at it again. At home."""
+        self._watchers.wake_all()
 
     # Select.
 
@@ -433,6 +533,8 @@ class Subscription:
         try:
             return self._queue.popleft()
         except IndexError:
+            if self.closed_reason is None:
+                raise zio.WouldBlock("another thread took the message") from None
             raise self._closed_error() from None
 
     def select_arm(self, waiter: Waiter) -> None:
@@ -448,7 +550,8 @@ class Subscription:
         return self
 
     def __exit__(self, *exc_info: object) -> None:
-        self.unsubscribe()
+        if not self._loop.forked:  # a forked child that leaves the block has nothing to end
+            self.unsubscribe()
 
     def __len__(self) -> int:
         return len(self._queue)
@@ -470,13 +573,12 @@ def _size(message: Message) -> int:
 class _Iterator:
     """One ``for`` over a subscription. While messages are pending it takes them without any switch."""
 
-    __slots__ = ("_active", "_popleft", "_sub")
+    __slots__ = ("_name", "_popleft", "_sub")
 
     def __init__(self, sub: Subscription) -> None:
         self._sub = sub
         self._popleft = sub._queue.popleft
-        self._active = True
-        sub.iterator_started()
+        self._name: object = sub.iterator_started()
 
     def __iter__(self) -> Self:
         return self
@@ -490,6 +592,8 @@ class _Iterator:
                 loop.checkpoint(fiber)
             else:
                 loop.budget = budget - 1
+        elif self._sub._loop.forked:
+            self._sub._loop.check_usable()
         try:
             return self._popleft()
         except IndexError:
@@ -498,7 +602,7 @@ class _Iterator:
     def _wait(self) -> Message:
         sub = self._sub
         try:
-            return call_elsewhere(sub._loop, sub._wait_next, None)  # type: ignore[no-any-return]
+            return sub._wait(None)
         except (SubscriptionClosedError, SlowConsumerError, Error):
             self._end()
             if sub.closed_reason in _QUIET:
@@ -506,16 +610,9 @@ class _Iterator:
             raise
 
     def _end(self) -> None:
-        if self._active:
-            self._active = False
-            self._sub.iterator_ended()
+        self._sub.iterator_ended(self._name)
 
-    def __del__(self) -> None:
-        if self._active:
-            self._active = False
-            sub = self._sub
-            if not sub._loop.closed and not sub._loop.forked:
-                sub._loop.urgent(sub.iterator_ended)
+    __del__ = _end
 
 
 class _Runner:
@@ -540,9 +637,14 @@ class _Runner:
             if self._running or not self._sub._queue:
                 return
             self._running = True
+            self._sub._client.in_use.add(self._sub)
         sub = self._sub
         if self._in_thread:
-            sub._loop.runtime.pool.submit(Job(self._run_in_thread, (), _ignore, None), at_once=True)
+            try:
+                sub._loop.runtime.pool.submit(Job(self._run_in_thread, (), _ignore, None), at_once=True)
+            except RuntimeError as exc:  # no more threads: the system's limit, or the interpreter is exiting
+                self._ended()
+                sub._client.handler_not_started(sub, exc)
         else:
             self._holder = sub._loop.spawn_system(self._run_in_task, name=f"handler of {sub.subject}")
 
@@ -568,8 +670,7 @@ class _Runner:
                 except Exception as exc:
                     sub._client.callback_failed(sub, message, exc)
         finally:
-            self._running = False
-            self._holder = None
+            self._ended()
             sub._emptied()
 
     def _run_in_thread(self) -> None:
@@ -583,18 +684,22 @@ class _Runner:
                 with self._lock:
                     if sub._queue:
                         continue  # came in just now
-                    self._running = False
-                    self._holder = None
+                    self._ended()
                 break
             try:
                 cb(message)
-            except Exception as exc:
+            except BaseException as exc:  # SystemExit too: it ends no more than this call, as in any thread
                 sub._loop.post(sub._client.callback_failed, sub, message, exc, optional=True)
         sub._loop.post(sub._emptied, optional=True)
 
-    def idle_for(self, holder: object) -> bool:
-        """Whether nothing runs and nothing is pending; the handler that asks does not count itself."""
-        if self._holder is not None and self._holder in (holder, getattr(holder, "owner", None)):
+    def _ended(self) -> None:
+        self._running = False
+        self._holder = None
+        self._sub._client.in_use.discard(self._sub)
+
+    def idle(self, excused: list[Any]) -> bool:
+        """Whether nothing runs and nothing is pending, or the handler is among the excused."""
+        if self._holder is not None and self._holder in excused:
             return True
         return not self._running and not self._sub._queue
 

@@ -7,7 +7,19 @@ from typing import Any, Protocol, runtime_checkable
 
 from greenlet import getcurrent
 
-from ._core import TIMED_OUT, WOKEN, Cancelled, Fiber, Loop, Waiter, WrongLoop, background, call_elsewhere, current_holder
+from ._core import (
+    TIMED_OUT,
+    WOKEN,
+    Cancelled,
+    Fiber,
+    Loop,
+    Waiter,
+    WouldBlock,
+    WrongLoop,
+    background,
+    call_elsewhere,
+    current_holder,
+)
 
 _UNSET: Any = object()
 _turns = count()
@@ -91,7 +103,10 @@ def _select_here(
     at = 0 if priority else next(_turns) % len(entries)
     for key, source in entries[at:] + entries[:at]:
         if source.select_ready():
-            return key, source.select_take()
+            try:
+                return key, source.select_take()
+            except WouldBlock:  # a thread beside the loop was faster
+                continue
     if timeout is not None and timeout <= 0:
         raise TimeoutError(f"nothing ready among {len(entries)} sources")
     waiter = SelectWaiter(fiber, [source for _, source in entries])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 import socket
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -149,9 +150,14 @@ def test_threads_that_take_with_next_and_try_next_get_messages_or_their_own_erro
             if message is not None:
                 taken.append(int(message.data))
 
-    source = threading.Thread(target=lambda: [peer.publish(subject, b"%d" % at) for at in range(0)] or _trickle(peer, subject, count))
+    source = threading.Thread(target=_trickle, args=(peer, subject, count))
     source.start()
-    in_threads(4, take)
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)  # the race is over in a few instructions
+    try:
+        in_threads(4, take)
+    finally:
+        sys.setswitchinterval(interval)
     source.join()
     assert sorted(taken) == list(range(count))
     assert sub.delivered == count

@@ -210,18 +210,14 @@ def test_pings_of_the_server_are_answered_while_the_program_computes(background_
         assert nc.is_connected
 
 
-def test_a_server_in_lame_duck_mode_says_so(run: Run) -> None:
-    config = 'lame_duck_duration: "10s"\nlame_duck_grace_period: "1s"\n'
-
+def test_a_server_in_lame_duck_mode_says_so(run: Run, server: NatsServer) -> None:
     def main() -> None:
-        with NatsServer(config=config) as server:
-            nc = nats_zio.connect(server.url)
+        with nats_zio.connect(server.url) as nc:
             events = nc.events()
             server.lame_duck()
             assert next_event(events, LameDuck).url == server.url
             assert nc.is_connected
             assert nc.server_info.ldm
-            nc.close()
 
     run(main)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import socket
 import struct
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import zio
 from zio.lowlevel import here
@@ -43,3 +43,13 @@ def fill(stream: SocketStream) -> int:
     while count := stream.send_some(b"x" * 65536):
         sent += count
     return sent
+
+
+def in_turn(*steps: Callable[[], object]) -> Callable[[], None]:
+    """One function that calls these, one after the other."""
+
+    def run() -> None:
+        for step in steps:
+            step()
+
+    return run

@@ -94,7 +94,7 @@ def state_of(*objects: Any) -> Callable[[], object]:
         names |= set(getattr(thing, "__dict__", ()))
         # The home may become known by the call, and a lock may watch its owner; neither is visible from outside.
         names -= {"__weakref__", "__dict__", "_loop", "_watch"}
-        return {name: plain(getattr(thing, name)) for name in sorted(names)}
+        return {name: plain(getattr(thing, name, None)) for name in sorted(names)}
 
     return lambda: [look(thing) for thing in objects]
 
@@ -934,7 +934,7 @@ def own_methods(cls: type) -> Iterator[str]:
 
 def public_calls() -> set[str]:
     """Every function and method a user can reach, named by module and class; without the kernel's own names."""
-    found = set()
+    found: set[str] = set()
 
     def add(prefix: str, name: str, thing: Any) -> None:
         if inspect.isclass(thing):

@@ -210,7 +210,7 @@ def test_close_fails_blocked_receivers() -> None:
     def main() -> None:
         channel = Channel[str]()
         receivers = [zio.spawn(channel.recv) for _ in range(2)]
-        iterator = zio.spawn(list, channel)
+        iterator: zio.Task[list[str]] = zio.spawn(list, channel)
         wait_all_parked()
         channel.close()
         for receiver in receivers:

@@ -8,11 +8,12 @@ import subprocess
 import threading
 import time
 from collections.abc import Callable
+from functools import partial
 
 import pytest
 
 import zio
-from tests.zio.helpers_streams import stream_and_peer
+from tests.zio.helpers_streams import in_turn, stream_and_peer
 from zio.testing import wait_all_parked
 
 
@@ -189,20 +190,22 @@ def _abandoned_thread_job_that_wakes_a_task() -> None:
 
 def _signal_receiver() -> None:
     with zio.signals(signal.SIGUSR1) as receiver:
-        thread = zio.spawn(zio.to_thread, lambda: (time.sleep(DELAY), signal.raise_signal(signal.SIGUSR1)))
+        thread = zio.spawn(
+            zio.to_thread, in_turn(partial(time.sleep, DELAY), partial(signal.raise_signal, signal.SIGUSR1))
+        )
         assert receiver.wait() is signal.SIGUSR1
         thread.join()
 
 
 def _socket() -> None:
     with stream_and_peer() as (stream, peer):
-        zio.spawn(lambda: (zio.sleep(DELAY), peer.sendall(b"x")))
+        zio.spawn(in_turn(partial(zio.sleep, DELAY), partial(peer.sendall, b"x")))
         assert stream.recv(1) == b"x"
 
 
 def _plain_thread() -> None:
     event = zio.Event()
-    thread = threading.Thread(target=lambda: (time.sleep(DELAY), event.set()))
+    thread = threading.Thread(target=in_turn(partial(time.sleep, DELAY), event.set))
     thread.start()
     event.wait()
     zio.to_thread(thread.join)

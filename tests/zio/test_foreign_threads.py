@@ -602,13 +602,14 @@ def test_scopes_are_cancelled_while_their_thread_enters_and_leaves_others() -> N
 @OUTSIDE
 def test_cancelling_scopes_and_tasks_of_a_loop_that_has_ended_is_no_error(outside: Outside) -> None:
     """T18: whoever cancels need not know."""
-    scope = zio.CancelScope()
+    scope, tasks = zio.CancelScope(), list[zio.Task[None]]()
 
-    def main() -> zio.Task[None]:
+    def main() -> None:
         with scope:
-            return zio.spawn(zio.sleep, 3600)
+            tasks.append(zio.spawn(zio.sleep, 3600))
 
-    task = zio.run(main)
+    zio.run(main)
+    (task,) = tasks
     for _ in range(2):
         outside(scope.cancel).outcome()
         outside(task.cancel).outcome()
@@ -847,6 +848,7 @@ def test_a_stream_used_in_a_plain_thread_names_zio_run_and_in_another_loop_is_wr
             zio.net.connect("127.0.0.1", listener.port) as stream,
             listener.accept() as other,
         ):
+            assert isinstance(stream, zio.net.SocketStream)
             calls: list[Callable[[], object]] = [
                 lambda: stream.recv(1),
                 lambda: stream.recv_into(bytearray(1)),

@@ -7,11 +7,13 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from types import FrameType
 
 import pytest
 
 import zio
+from tests.zio.helpers_streams import in_turn
 from zio.testing import wait_all_parked
 
 
@@ -22,6 +24,14 @@ def default_handler() -> Iterator[None]:
     yield
     after = signal.signal(signal.SIGINT, before)
     assert after is signal.default_int_handler
+
+
+def spin(started: threading.Event) -> None:
+    """Compute without a call, for ten seconds unless interrupted."""
+    started.set()
+    end = time.monotonic() + 10
+    while time.monotonic() < end:
+        pass
 
 
 class Helper:
@@ -103,7 +113,7 @@ def test_it_ends_whatever_main_waits_in(wait: str) -> None:
         elif wait == "join":
             zio.spawn(zio.sleep, 3600).join()
         elif wait == "lock":
-            holder = zio.spawn(lambda: (lock.acquire(), zio.sleep(3600)))
+            holder = zio.spawn(in_turn(lock.acquire, partial(zio.sleep, 3600)))
             wait_all_parked()
             assert not holder.done
             lock.acquire()
@@ -119,14 +129,19 @@ def test_it_ends_whatever_main_waits_in(wait: str) -> None:
 def test_mains_own_loop_is_stopped_on_the_spot() -> None:
     """T54: running Python code that never calls the runtime."""
     spinning = threading.Event()
+    stopped_in_time = False
 
     def main() -> None:
-        spinning.set()
-        while True:
-            pass
+        nonlocal stopped_in_time
+        try:
+            spin(spinning)
+        except KeyboardInterrupt:
+            stopped_in_time = True
+            raise
 
     with Helper(spinning.wait, press), pytest.raises(KeyboardInterrupt):
         zio.run(main)
+    assert stopped_in_time
 
 
 def test_a_loop_of_main_over_calls_that_never_wait_is_stopped() -> None:
@@ -308,11 +323,10 @@ def test_a_second_one_stops_a_task_that_keeps_main_from_running() -> None:
 
     def hog() -> None:
         try:
-            spinning.set()
-            while True:
-                pass
-        finally:
+            spin(spinning)
+        except KeyboardInterrupt:
             log.append("hog")
+            raise
 
     def main() -> None:
         zio.spawn(hog)
@@ -343,19 +357,18 @@ def test_two_in_quick_succession_still_run_every_finally() -> None:
         zio.spawn(child)
         try:
             zio.sleep(3600)
-        finally:
+        except KeyboardInterrupt:
             log.append("main")
+            raise
 
     runtime = zio.Runtime()
 
-    def press_twice_in_the_hub() -> None:
-        press()
-        press()
+    def press_twice() -> None:
+        # Raised by the hub itself, so that both handlers run before it delivers anything.
+        runtime.loop.post(signal.raise_signal, signal.SIGINT)
+        runtime.loop.post(signal.raise_signal, signal.SIGINT)
 
-    def post() -> None:
-        runtime.loop.post(press_twice_in_the_hub)
-
-    with Helper(asleep(runtime), post), pytest.raises(KeyboardInterrupt):
+    with Helper(asleep(runtime), press_twice), pytest.raises(KeyboardInterrupt):
         runtime.run(main)
     assert log == ["main", "child"]
 

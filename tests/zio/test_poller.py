@@ -167,6 +167,21 @@ def test_remove_by_the_old_owner_leaves_the_new_owner_of_the_number_alone(poller
         poller.remove(pollable)
 
 
+def test_a_descriptor_that_is_added_again_gets_a_state_of_its_own(
+    poller: Poller, pair: tuple[socket.socket, socket.socket]
+) -> None:
+    """T43: its first owner went away without a word."""
+    left, right = pair
+    ready: deque[Any] = deque()
+    poller.add(left.fileno())
+    pollable = poller.add(left.fileno())
+    poller.poll(0, ready)
+    waiter = wait_for(poller, pollable)
+    right.send(b"x")
+    poller.poll(1, ready)
+    assert waiter.state == WOKEN
+
+
 @linux
 def test_an_event_of_a_registration_that_a_child_keeps_alive_does_no_harm() -> None:
     """T43: another process holds a copy of a closed descriptor, so the kernel keeps reporting its number."""

@@ -11,7 +11,7 @@ import greenlet
 import pytest
 
 import zio
-from tests.zio.helpers_streams import stream_and_peer
+from tests.zio.helpers_streams import in_turn, stream_and_peer
 from zio.testing import wait_all_parked
 
 
@@ -205,7 +205,7 @@ def test_a_call_under_way_from_another_thread_ends_with_runtime_closed() -> None
 
     def call() -> None:
         try:
-            runtime.call(lambda: (parked.set(), zio.Event().wait()))
+            runtime.call(in_turn(parked.set, zio.Event().wait))
         except zio.RuntimeClosed as exc:
             outcome.append(exc)
 

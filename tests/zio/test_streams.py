@@ -464,6 +464,24 @@ def test_a_second_writer_is_told_who_writes() -> None:
     run(main)
 
 
+def test_a_second_writer_does_not_slip_in_when_there_is_room_again() -> None:
+    """T44: the first one has not noticed yet."""
+
+    def main() -> None:
+        with stream_and_peer() as (stream, peer):
+            left = fill(stream)
+            first = zio.spawn(stream.send_all, b"more")
+            wait_all_parked()
+            while left > 0:
+                left -= len(peer.recv(min(65536, left)))
+            with pytest.raises(zio.Busy):
+                stream.send_all(b"x")
+            first.join()
+            assert peer.recv(100) == b"more"
+
+    run(main)
+
+
 def test_a_second_accept_is_told_who_accepts() -> None:
     """T44"""
 

@@ -206,7 +206,7 @@ def test_a_cancelled_waiter_passes_the_lock_on() -> None:
 
     def main() -> None:
         for cancel_first in (True, False):
-            lock, scope, done = Lock(), zio.CancelScope(), []
+            lock, scope, done = Lock(), zio.CancelScope(), list[bool]()
 
             def cancelled(lock: Lock = lock, scope: zio.CancelScope = scope) -> None:
                 with scope, lock:
@@ -624,14 +624,14 @@ def test_a_future_gives_its_outcome_to_all_and_takes_one_only() -> None:
         assert future.exception() is None
         for call, argument in ((future.set_result, "again"), (future.set_exception, ValueError())):
             with pytest.raises(RuntimeError, match="outcome already"):
-                call(argument)  # type: ignore[operator]
+                call(argument)
         error = ValueError("no")
         failed.set_exception(error)
         assert failed.exception() is error
         with pytest.raises(ValueError, match="no"):
             failed.result()
         with pytest.raises(TypeError):
-            Future[str]().set_exception("no exception")  # type: ignore[arg-type]
+            Future[str]().set_exception("no exception")
 
     zio.run(main)
 

@@ -858,9 +858,13 @@ def failed_task(fail: Callable[[], None] = boom) -> Callable[[], None]:
 
 
 def failed_future(fail: Callable[[], None] = boom) -> Callable[[], None]:
+    return future_with(error_of(fail)).result  # in no variable: frames of the error's traceback would keep it
+
+
+def future_with(error: Exception) -> zio.Future[None]:
     future: zio.Future[None] = zio.Future()
-    future.set_exception(error_of(fail))
-    return future.result
+    future.set_exception(error)
+    return future
 
 
 def error_of(fail: Callable[[], None]) -> Exception:

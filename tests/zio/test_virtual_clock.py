@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import threading
 import time
+from functools import partial
 
 import pytest
 
 import zio
-from tests.zio.helpers_streams import stream_and_peer
+from tests.zio.helpers_streams import in_turn, stream_and_peer
 from zio.testing import MemoryNetwork, VirtualClock, run_virtual, wait_all_parked
 
 
@@ -62,7 +63,7 @@ def test_time_stands_still_while_a_thread_works_for_the_runtime() -> None:
     def main() -> tuple[float, float]:
         release = threading.Event()
         sleeper = zio.spawn(zio.sleep, 3600)
-        job = zio.spawn(zio.to_thread, lambda: (release.wait(), time.sleep(0.01)))
+        job = zio.spawn(zio.to_thread, in_turn(release.wait, partial(time.sleep, 0.01)))
         zio.spawn(release.set)
         job.join()
         at_the_end_of_the_job = zio.now()
@@ -217,7 +218,7 @@ def test_several_tasks_may_wait_for_quiet() -> None:
         with zio.TaskGroup() as group:
             group.spawn(worker, "one")
             group.spawn(worker, "two")
-            group.spawn(lambda: [zio.pause() for _ in range(10)] and log.append("worker"))
+            group.spawn(in_turn(*[zio.pause] * 10, partial(log.append, "worker")))
         return log
 
     log = zio.run(main)
@@ -234,7 +235,7 @@ def test_a_cancelled_wait_for_quiet_is_forgotten() -> None:
             scope.cancel()
             wait_all_parked()
         with zio.move_on_after(0.001):
-            spinner = zio.spawn(lambda: [zio.pause() for _ in iter(int, 1)])
+            spinner = zio.spawn(in_turn(*[zio.pause] * 1_000_000))
             wait_all_parked()
         spinner.cancel()
         return len(loop.idle_waiters)

@@ -11,7 +11,7 @@ import threading
 from collections import deque
 from typing import TYPE_CHECKING, Any
 
-from .errors import RuntimeClosed
+from .errors import ForkedError, RuntimeClosed
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -29,6 +29,7 @@ class Inbox:
         self._urgent: deque[Callable[[], Any]] = deque()
         self._sleeping = False
         self._closed = False
+        self._forked = False
         self.watched = 0
 
     def put(
@@ -42,6 +43,8 @@ class Inbox:
                     self._wake()  # under the lock, so that close cannot take the fd away meanwhile
                 return
         if not optional:
+            if self._forked:
+                raise ForkedError("this zio runtime belongs to the parent process")
             raise RuntimeClosed("the runtime has ended")
 
     def put_urgent(self, fn: Callable[[], Any]) -> None:
@@ -85,6 +88,6 @@ class Inbox:
     def abandon(self) -> None:
         """In a forked child: the lock may be held by a thread that does not exist here."""
         self._lock = threading.Lock()
-        self._closed = True
+        self._closed = self._forked = True
         self._entries = deque()
         self._urgent = deque()
