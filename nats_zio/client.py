@@ -14,17 +14,28 @@ from typing import TYPE_CHECKING, Any, Self
 from greenlet import getcurrent
 
 import zio
-from zio.lowlevel import FAILED, TIMED_OUT, WOKEN, Fiber, Waiter, call_elsewhere, current_holder, current_owner, edit_elsewhere, here, runtime_here
+from zio.lowlevel import (
+    FAILED,
+    TIMED_OUT,
+    WOKEN,
+    Fiber,
+    Waiter,
+    WaitQueue,
+    call_elsewhere,
+    current_holder,
+    current_owner,
+    edit_elsewhere,
+    here,
+    runtime_here,
+)
 
-from . import events, protocol
+from . import events
 from .errors import (
-    BadSubjectError,
     ConnectionClosedError,
     DisconnectedError,
     DrainingError,
     Error,
     HeadersNotSupportedError,
-    MaxPayloadError,
     OptionError,
     TimeoutError,
 )
@@ -139,6 +150,7 @@ class Client:
         self.draining: list[Any] = []  # the tasks and threads that wait in a drain
         self._closed_by: BaseException | None = None
         self._closed = False
+        self._close_waiters = WaitQueue()
         self._draining: zio.Future[DrainReport | None] | None = None
 
     def open(self) -> Client:
@@ -574,7 +586,11 @@ class Client:
             call_elsewhere(self.loop, self._close, None)
 
     def _close(self, error: BaseException | None) -> None:
-        if self._closed or self.closing:
+        if self.closing:
+            if not self._closed:  # another task is at it
+                waiter = Waiter(here(), self)
+                self._close_waiters.push(waiter)
+                self.loop.wait(waiter, None, self._close_waiters.discard)
             return
         self.closing = True
         with zio.shield():
@@ -615,6 +631,7 @@ class Client:
 
     def _ended(self, error: BaseException | None, reason: ClosedReason) -> None:
         self._closed = True
+        self._close_waiters.wake_all()
         self._status = Status.CLOSED
         self.runtime.forget_closer(self._close_at_end)
         self.outbound.fail(lambda: closed_error(error))

@@ -10,10 +10,11 @@ import threading
 from itertools import count
 from typing import TYPE_CHECKING, Any, Protocol
 
-
 from .errors import DisconnectedError, NoRespondersError, PermissionDeniedError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from .client import Client
     from .message import Message
     from .protocol import ServerErrorInfo
@@ -72,6 +73,7 @@ class Requests:
         self._inbox = ""
         self.prefix = b""  # of reply subjects
         self._skip = 0
+        self._denied: Callable[[], BaseException] | None = None  # the server refused the inbox
         self._pending: dict[str, tuple[Replied, bytes, str]] = {}
         self._tokens = count(1)
 
@@ -83,6 +85,7 @@ class Requests:
             self._skip = len(inbox) + 1
             self._client.subscribe_inbox(f"{inbox}.*", self.deliver)
             self._inbox = inbox
+            self._denied = None
 
     @property
     def opened(self) -> bool:
@@ -95,6 +98,8 @@ class Requests:
     def add(self, token: str, waiter: Replied, frame: bytes, subject: str) -> None:
         """From now on a reply with ``token`` wakes ``waiter``. The frame tells after a disconnect if it was written."""
         self._pending[token] = (waiter, frame, subject)
+        if self._denied is not None:  # after the entry was made: a plain thread may be overtaken by the refusal
+            self.close(self._denied)
 
     def forget(self, token: str) -> None:
         """Nobody waits for it any more."""
@@ -133,7 +138,8 @@ class Requests:
     def inbox_denied(self, error: PermissionDeniedError) -> None:
         """The server refused the inbox: no request can have a reply. The next one tries again, with a new inbox."""
         self._inbox = ""
-        self.close(lambda: PermissionDeniedError(error.text, error.subject))
+        self._denied = lambda: PermissionDeniedError(error.text, error.subject)
+        self.close(self._denied)
 
     def close(self, make_error: Any) -> None:
         """Fail all that wait."""

@@ -8,7 +8,7 @@ the stream, an error of reading or writing, unanswered pings) becomes an end of 
 from __future__ import annotations
 
 from collections import deque
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import zio
 from zio.lowlevel import Waiter, here

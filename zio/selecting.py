@@ -8,6 +8,7 @@ from typing import Any, Protocol, runtime_checkable
 from greenlet import getcurrent
 
 from ._core import (
+    CANCELLED,
     TIMED_OUT,
     WOKEN,
     Cancelled,
@@ -110,8 +111,14 @@ def _select_here(
     if timeout is not None and timeout <= 0:
         raise TimeoutError(f"nothing ready among {len(entries)} sources")
     waiter = SelectWaiter(fiber, [source for _, source in entries])
-    for _, source in entries:
-        source.select_arm(waiter)
+    try:
+        for _, source in entries:
+            source.select_arm(waiter)
+    except BaseException:
+        waiter.state = CANCELLED  # nobody may wake a wait that never begins
+        for _, source in entries:
+            source.select_disarm(waiter)
+        raise
     state = loop.park(waiter) if timeout is None else loop.park_for(waiter, timeout)
     winner = waiter.source if state == WOKEN else None
     won_key: Any = _UNSET

@@ -68,7 +68,7 @@ class Peer:
     def do(self, coroutine: Coroutine[Any, Any, Any]) -> Any:
         return asyncio.run_coroutine_threadsafe(coroutine, self._loop).result(LIMIT)
 
-    def subscribe(self, subject: str, reply: Callable[[Any], bytes] | None = None, queue_group: str = "") -> queue.Queue[Any]:
+    def subscribe(self, subject: str, reply: Callable[[Any], bytes] | None = None) -> queue.Queue[Any]:
         """Subscribe; the messages gather in the queue returned. With `reply`, each is answered with what it returns."""
         messages: queue.Queue[Any] = queue.Queue()
 
@@ -77,7 +77,7 @@ class Peer:
             if reply is not None:
                 await message.respond(reply(message))
 
-        self.do(self.nc.subscribe(subject, queue=queue_group, cb=take))
+        self.do(self.nc.subscribe(subject, cb=take))
         self.do(self.nc.flush())
         return messages
 
@@ -87,6 +87,7 @@ class Peer:
         async def publish() -> None:
             for payload in payloads:
                 await self.nc.publish(subject, payload, **options)
-            await self.nc.flush()
+            await self.nc.flush()  # its PING may overtake what is buffered,
+            await self.nc.flush()  # but the next one cannot
 
         self.do(publish())

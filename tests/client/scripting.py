@@ -5,7 +5,9 @@ They are the files in `scripts/`. Arguments and results are text: a script print
 
 from __future__ import annotations
 
+import contextlib
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -29,6 +31,7 @@ class Script:
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
+            start_new_session=True,  # so that its children can be ended with it
             env={**os.environ, "PYTHONPATH": path, "PYTHONUNBUFFERED": "1", **(env or {})},
         )
         self.pid = self._process.pid
@@ -45,7 +48,7 @@ class Script:
         """Wait for a line that must be `text`."""
         line = self.line()
         if line != text:
-            self._process.kill()
+            self._kill()
             self.finish()
             raise AssertionError(f"{line!r} instead of {text!r}; the script said:\n{self.stdout}{self.stderr}")
 
@@ -64,7 +67,7 @@ class Script:
         try:
             self.stdout, self.stderr = self._process.communicate(timeout=timeout)
         except subprocess.TimeoutExpired:
-            self._process.kill()
+            self._kill()
             self.stdout, self.stderr = self._process.communicate()
             raise AssertionError(f"the script did not end in {timeout} s:\n{self.stdout}{self.stderr}") from None
         self.seconds = time.monotonic() - start
@@ -74,9 +77,14 @@ class Script:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self._kill()
         if self._process.poll() is None:
-            self._process.kill()
-        self._process.communicate()
+            self._process.communicate()
+
+    def _kill(self) -> None:
+        """End it, and children that it has left."""
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self.pid, signal.SIGKILL)
 
 
 def run_script(name: str, *args: object, timeout: float = 40.0, env: dict[str, str] | None = None) -> Script:

@@ -51,7 +51,9 @@ def _fds() -> set[str]:
     return set(os.listdir("/proc/self/fd" if os.path.isdir("/proc/self/fd") else "/dev/fd"))  # noqa: PTH112, PTH208
 
 
-@pytest.mark.parametrize("form", ["nats://127.0.0.1:{port}", "127.0.0.1:{port}", "nats://localhost:{port}/", " nats://127.0.0.1:{port} "])
+@pytest.mark.parametrize(
+    "form", ["nats://127.0.0.1:{port}", "127.0.0.1:{port}", "nats://localhost:{port}/", " nats://127.0.0.1:{port} "]
+)
 def test_a_url_with_or_without_scheme_names_a_server(run: Run, nats_server: NatsServer, form: str) -> None:
     def main() -> None:
         with nats_zio.connect(form.format(port=nats_server.port)) as nc:
@@ -223,7 +225,18 @@ def test_a_bad_option_raises_option_error_before_anything_is_opened(options: dic
 
 @pytest.mark.parametrize(
     "url",
-    ["", ",", "http://localhost", "nats://", "nats://h:99999", "nats://h:0", "nats://h:x", "nats://u:sesame@h/path", "nats://[::1", []],
+    [
+        "",
+        ",",
+        "http://localhost",
+        "nats://",
+        "nats://h:99999",
+        "nats://h:0",
+        "nats://h:x",
+        "nats://u:sesame@h/path",
+        "nats://[::1",
+        [],
+    ],
 )
 def test_a_bad_url_raises_option_error_without_its_secret(url: Any) -> None:
     with pytest.raises(nats_zio.OptionError) as caught:

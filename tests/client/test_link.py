@@ -17,7 +17,9 @@ from tests.client.helpers import LIMIT, Peer, away, eventually, next_event
 Run = Callable[..., Any]
 
 
-def test_flush_proves_that_the_server_has_everything(run: Run, nats_server: NatsServer, peer: Peer, subject: str) -> None:
+def test_flush_proves_that_the_server_has_everything(
+    run: Run, nats_server: NatsServer, peer: Peer, subject: str
+) -> None:
     received = peer.subscribe(subject)
 
     def main() -> None:
@@ -218,6 +220,8 @@ def test_a_server_in_lame_duck_mode_says_so(run: Run, server: NatsServer) -> Non
             assert next_event(events, LameDuck).url == server.url
             assert nc.is_connected
             assert nc.server_info.ldm
+            server.kill()  # it would take its time
+            nc.close()
 
     run(main)
 

@@ -94,9 +94,12 @@ def test_no_reply_in_time_raises_timeout_error_and_the_late_reply_is_dropped(
 
 def test_the_default_timeout_is_the_option(run: Run, nats_server: NatsServer, subject: str) -> None:
     def main() -> None:
-        with nats_zio.connect(nats_server.url, request_timeout=0.02) as nc, nc.subscribe(subject):
-            with pytest.raises(nats_zio.TimeoutError, match=r"0\.02"):
-                nc.request(subject)
+        with (
+            nats_zio.connect(nats_server.url, request_timeout=0.02) as nc,
+            nc.subscribe(subject),
+            pytest.raises(nats_zio.TimeoutError, match=r"0\.02"),
+        ):
+            nc.request(subject)
 
     run(main)
 
@@ -246,7 +249,11 @@ def test_a_request_made_while_disconnected_is_answered_after_the_reconnect(run: 
             events = nc.events()
             away(server.kill)
             next_event(events, nats_zio.events.Disconnected)
-            outcomes = [_in_background(lambda n=n: nc.request("a", b"%d" % n, timeout=LIMIT).data) for n in range(5)]
+
+            def ask(number: int) -> Callable[[], object]:
+                return _in_background(lambda: nc.request("a", b"%d" % number, timeout=LIMIT).data)
+
+            outcomes = [ask(number) for number in range(5)]
             eventually(lambda: len(nc.requests) == 5)
             away(server.start)
             assert [outcome() for outcome in outcomes] == [b"%d!" % n for n in range(5)]

@@ -405,7 +405,9 @@ def test_the_messages_of_a_handler_cannot_be_taken_otherwise(run: Run, nats_serv
     run(main)
 
 
-def test_handlers_of_several_subscriptions_run_at_the_same_time(run: Run, nats_server: NatsServer, subject: str) -> None:
+def test_handlers_of_several_subscriptions_run_at_the_same_time(
+    run: Run, nats_server: NatsServer, subject: str
+) -> None:
     def main() -> None:
         order: list[str] = []
         go, done = zio.Event(), zio.Event()

@@ -478,3 +478,19 @@ def test_the_same_channel_twice_is_taken_from_once() -> None:
         assert both.join()[1] is None
 
     zio.run(main)
+
+
+def test_a_select_that_is_refused_leaves_nothing_armed() -> None:
+    """T34: two sends to one channel in one select are an error, and the sources before it take no harm."""
+
+    def main() -> None:
+        first: zio.Channel[int] = zio.Channel(1)
+        full: zio.Channel[int] = zio.Channel(0)
+        with pytest.raises(ValueError, match="two sends"):
+            zio.select(first, full.send_op(1), full.send_op(2))
+        first.send(7)  # nobody waits: it stays in the buffer
+        assert len(first) == 1
+        with pytest.raises(zio.WouldBlock):
+            full.try_recv()
+
+    zio.run(main)

@@ -13,6 +13,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any
 
+import greenlet
 import pytest
 
 import zio
@@ -944,3 +945,16 @@ def test_fibers_are_reused_and_the_pool_of_idle_ones_is_capped() -> None:
     before_run = count_fibers()
     zio.run(main)
     assert count_fibers() == before_run  # the end of the run lets the pooled ones return
+
+
+def test_a_task_that_raises_greenlet_exit_itself_ends_with_it_like_with_any_error() -> None:
+    """T1: only the collector's GreenletExit, thrown into a parked fiber, ends a fiber without an outcome."""
+
+    def main() -> None:
+        def leave() -> None:
+            raise greenlet.GreenletExit("bye")
+
+        with pytest.raises(greenlet.GreenletExit, match="bye"):
+            zio.spawn(leave).join(timeout=5)
+
+    zio.run(main)

@@ -208,6 +208,8 @@ def call_elsewhere(loop: Loop, fn: Callable[..., Any], *args: Any) -> Any:
     fiber = getcurrent()
     if type(fiber) is Fiber:
         if fiber.loop is loop:
+            if loop.forked:  # or a lock that no thread of this process holds would be waited for
+                loop.check_usable()
             return fn(*args)
         if fiber.cancelled:
             raise Cancelled

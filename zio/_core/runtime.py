@@ -279,8 +279,7 @@ def background() -> Runtime:
             thread.start()
             started.wait()
             _background = runtime
-            atexit.unregister(_close_background)
-            atexit.register(_close_background)
+            _close_at_exit()
         return _background
 
 
@@ -295,6 +294,17 @@ def _park_for_ever(started: threading.Event) -> None:
         loop.wait(waiter, None, lambda _waiter: None)
     except Cancelled:
         return
+
+
+def _close_at_exit() -> None:
+    atexit.unregister(_close_background)
+    atexit.register(_close_background)
+    # A child of multiprocessing ends by os._exit, which asks none but its own list.
+    if multiprocessing := sys.modules.get("multiprocessing.process"):
+        if multiprocessing.parent_process() is not None:
+            from multiprocessing.util import Finalize
+
+            Finalize(None, _close_background, exitpriority=-100)
 
 
 def _close_background() -> None:

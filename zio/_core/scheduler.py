@@ -263,9 +263,9 @@ class Loop:
                 try:
                     outcome = task.fn(*task.args)  # type: ignore[misc]
                     state = RETURNED
-                except GreenletExit:
-                    raise
                 except BaseException as exc:
+                    if isinstance(exc, GreenletExit) and (fiber.waiter is not None or self.closed):
+                        raise  # thrown in by the collector, where the task was parked: nobody is left to tell
                     state, outcome = RAISED, exc
                     # Our own frame says nothing to the reader of a traceback.
                     if exc.__traceback__ is not None:

@@ -19,7 +19,8 @@ import nats_zio
 import zio
 
 URL, WHERE, WHAT = sys.argv[1:4]
-FORKS = 5
+FORKS = 3
+FAREWELLS = 2000
 THREADS = 8
 
 
@@ -90,7 +91,8 @@ def talk() -> None:
         own.publish("own", b"to myself")
         assert sub.next().data == b"to myself"
     assert own.request("echo", b"own").data == b"own"
-    own.publish("farewell", b"unflushed")
+    for number in range(FAREWELLS):
+        own.publish("farewell", b"%d" % number)
 
 
 DO = {fn.__name__: fn for fn in (uses, ends, exits, raises, leaves, connects)}
@@ -138,7 +140,7 @@ def main() -> None:
         while not stop.is_set():
             nc.publish(f"numbers.{number}", b"%d" % sent[number])
             sent[number] += 1
-            if sent[number] % 50 == 0:
+            if sent[number] % 5 == 0:
                 stop.wait(0.001)
 
     threads = [threading.Thread(target=publish, args=(number,), daemon=True) for number in range(THREADS)]
@@ -147,11 +149,11 @@ def main() -> None:
     for _ in range(FORKS):
         sub.next()
         child = Child(nc, sub)
-        status = child.wait()
+        status = zio.to_thread(child.wait) if WHERE == "task" else child.wait()
         assert status == (1 if WHAT.endswith("raises") else 0), f"a child ended with {status}"
         assert nc.request("echo", b"still here").data == b"still here"
         if WHAT.endswith("connects"):
-            assert farewells.next().data == b"unflushed"
+            assert [int(farewells.next().data) for _ in range(FAREWELLS)] == list(range(FAREWELLS))
     stop.set()
     for thread in threads:
         thread.join()
