@@ -27,6 +27,7 @@ from zio.lowlevel import (
     edit_elsewhere,
     here,
     runtime_here,
+    thread_holder,
 )
 
 from . import events
@@ -172,7 +173,21 @@ class Client:
         """
         fiber = getcurrent()
         if type(fiber) is not Fiber or fiber.loop is not self.loop:
-            frame, size = self._frame(subject, data, reply, headers)
+            prefix = self._prefixes.get(subject)
+            if prefix is not None and type(data) is bytes and reply is None and headers is None:
+                size = len(data)
+                frame = b"%b%d\r\n%b\r\n" % (prefix, size, data)
+            else:
+                frame, size = self._frame(subject, data, reply, headers)
+            holder = thread_holder()
+            if type(fiber) is not Fiber and holder.scope is holder and not self.loop.forked:  # no scope to be cancelled
+                outbound = self.outbound
+                with outbound.lock:
+                    accepted = outbound.accepted_by_threads + size
+                    if accepted <= outbound.limit_of_threads:
+                        outbound.frames.append(frame)
+                        outbound.accepted_by_threads = accepted
+                        return
             self._send_elsewhere(frame, size)
             return
         loop = self.loop
@@ -251,8 +266,11 @@ class Client:
 
         TimeoutError if there is no room within ``seconds``.
         """
-        self.loop.check_usable()
-        self._check_open()
+        loop = self.loop
+        if loop.forked or loop.closed:
+            loop.check_usable()
+        if self._closed:
+            self._check_open()
         holder = current_holder()
         if holder.scope is not holder and type(getcurrent()) is not Fiber:
             holder.check_deadlines()  # of the scopes around a plain thread's call

@@ -10,6 +10,7 @@ a task of the home loop waits for it, and whoever publishes waits for room befor
 
 ``limit`` is the one test on the hot path: below it a message is simply appended. It is lowered whenever
 there is more to do than that: the tick's flush is not scheduled yet, too much has gathered, not connected.
+``limit_of_threads`` is the same for plain threads, under the lock: up to there a flush is on its way.
 """
 
 from __future__ import annotations
@@ -47,6 +48,7 @@ class Outbound:
         self.accepted_by_threads = 0
         self.taken = 0
         self.limit = -1
+        self.limit_of_threads = -1
         self.max_payload = 1 << 20
         self._loop = loop
         self._buffer_size = reconnect_buffer_size
@@ -165,6 +167,7 @@ class Outbound:
             elif not self._flush_posted:
                 self._flush_posted = True
                 self._loop.post(self.flush, optional=True)
+                self.limit_of_threads = self.accepted_by_threads + min(WRITE_SIZE - pending - size, self.max_payload)
             return True
 
     # Writing.
@@ -197,6 +200,7 @@ class Outbound:
         """Write what has gathered. In the home loop; never blocks."""
         with self.lock:
             self._flush_posted = False
+            self.limit_of_threads = -1
             stream = self._stream
             if stream is not None and (self.frames or self._rest is not None):
                 self._write(stream)
@@ -206,6 +210,7 @@ class Outbound:
     def _write(self, stream: SocketStream) -> None:
         """Write until all is out or the socket is full. Under the lock."""
         frames = self.frames
+        self.limit_of_threads = -1
         while True:
             rest = self._rest
             if rest is None:
@@ -287,7 +292,7 @@ class Outbound:
         """
         with self.lock:
             self._stream = None
-            self.limit = -1
+            self.limit = self.limit_of_threads = -1
             unwritten = self._unwritten()
             waiting = list(self.frames)
             kept = [frame for frame in (*unwritten, *waiting) if frame[:3] in (b"PUB", b"HPU")]
@@ -326,7 +331,7 @@ class Outbound:
         with self.lock:
             self._failure = make_error
             self._stream = None
-            self.limit = -1
+            self.limit = self.limit_of_threads = -1
         self._room.wake_all()
 
     # Counting.

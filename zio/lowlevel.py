@@ -23,6 +23,7 @@ from ._core import (
     here,
     refuse_to_block_here,
     runtime_here,
+    thread_holder,
     wait_done,
     wait_in_thread,
 )
@@ -47,6 +48,7 @@ __all__ = [
     "here",
     "refuse_to_block_here",
     "runtime_here",
+    "thread_holder",
     "wait_done",
     "wait_in_thread",
 ]

@@ -3,7 +3,7 @@
 It imports nothing from the rest of ``zio``; the rest uses the names below.
 """
 
-from .cancel import CancelScope, current_holder, move_on_after, shield, timeout
+from .cancel import CancelScope, current_holder, move_on_after, shield, timeout, thread_holder
 from .clock import Clock, MonotonicClock, VirtualClock
 from .errors import (
     BlockingNotAllowed,
@@ -80,6 +80,7 @@ __all__ = [
     "runtime_here",
     "shield",
     "timeout",
+    "thread_holder",
     "wait_done",
     "wait_in_thread",
     "worker_loop",

@@ -10,9 +10,20 @@ from .sockets import Listener, SocketStream, connect_socket
 from .stream import Stream
 
 if TYPE_CHECKING:
-    from .._core import Fiber
+    from ssl import SSLContext
 
-__all__ = ["Listener", "Network", "SocketStream", "Stream", "connect", "listen", "resolve"]
+    from .._core import Fiber
+    from .tls import TLSStream
+
+__all__ = ["Listener", "Network", "SocketStream", "Stream", "TLSStream", "connect", "listen", "resolve"]
+
+
+def __getattr__(name: str) -> Any:
+    if name == "TLSStream":  # only who uses TLS pays for importing ssl
+        from .tls import TLSStream
+
+        return TLSStream
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 class Network(Protocol):
@@ -66,20 +77,45 @@ def _network(what: str) -> Network:
     return network
 
 
-def connect(host: str, port: int, *, timeout: float | None = None) -> Stream:
-    """Connect to ``host`` and ``port`` by TCP, trying its addresses in turn.
+def connect(
+    host: str, port: int, *, tls: SSLContext | bool | None = None, timeout: float | None = None
+) -> Stream:
+    """Connect to ``host`` and ``port`` by TCP, trying its addresses in turn; with ``tls`` shake hands as well.
 
-    ``timeout`` in seconds for all of it: TimeoutError. OSError if no address accepts. Cancelled or timed out,
-    no socket is left behind. Only inside a zio runtime.
+    ``tls``: an ``ssl.SSLContext``, or True for the default one, which trusts the system's authorities and checks
+    that the certificate is for ``host``. ``timeout`` in seconds for all of it: TimeoutError. OSError if no
+    address accepts, ssl.SSLError if TLS fails. Cancelled or timed out, no socket is left behind. Only inside a
+    zio runtime.
     """
+    if tls is not None and not isinstance(tls, bool):
+        from ssl import SSLContext
+
+        if not isinstance(tls, SSLContext):
+            raise TypeError(f"tls must be an ssl.SSLContext or True, not {type(tls).__name__}")
     if timeout is None:
-        return _connect(host, port)
+        return _connect(host, port, tls)
     with _timeout(timeout):
-        return _connect(host, port)
+        return _connect(host, port, tls)
     raise AssertionError("unreachable: a timeout raises")
 
 
-def _connect(host: str, port: int) -> Stream:
+def _connect(host: str, port: int, tls: SSLContext | bool | None) -> Stream:
+    if tls is True:
+        from ssl import create_default_context
+
+        # In a thread, since it reads the system's certificates.
+        tls = _here("connect").loop.runtime.pool.run(create_default_context, (), abandon=True)
+    stream = _connect_plain(host, port)
+    if not tls:
+        return stream
+    try:
+        return stream.start_tls(tls, host)  # type: ignore[arg-type]
+    except BaseException:
+        stream.close()
+        raise
+
+
+def _connect_plain(host: str, port: int) -> Stream:
     fiber = _here("connect")
     loop = fiber.loop
     if loop.budget <= 0:

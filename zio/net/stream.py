@@ -3,7 +3,12 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import Self
+from typing import TYPE_CHECKING, Self
+
+if TYPE_CHECKING:
+    from ssl import SSLContext
+
+    from .tls import TLSStream
 
 
 class Stream(ABC):
@@ -27,6 +32,10 @@ class Stream(ABC):
     @abstractmethod
     def send_some(self, data: bytes | bytearray | memoryview) -> int:
         """Send what there is room for now, without waiting; how many bytes went out, perhaps 0."""
+
+    @abstractmethod
+    def wait_writable(self) -> None:
+        """Wait until ``send_some`` may have room again."""
 
     @abstractmethod
     def shutdown_write(self) -> None:
@@ -85,6 +94,25 @@ class Stream(ABC):
                 self._rest = data + self._rest
                 raise ValueError(f"no {separator!r} within {max_bytes} bytes")
             start = max(0, len(data) - len(separator) + 1)
+
+    def start_tls(
+        self,
+        context: SSLContext,
+        server_hostname: str | None = None,
+        *,
+        server_side: bool | None = None,
+        allow_ragged_eof: bool = False,
+    ) -> TLSStream:
+        """Shake hands and return the encrypted stream, to be used in place of this one.
+
+        ``server_hostname`` is what the peer's certificate must be for, unless ``context`` says not to check.
+        ``server_side``: by default what the context was made for. If the handshake fails, times out or is
+        cancelled this stream is closed: ssl.SSLError (an OSError), ssl.SSLCertVerificationError. Bytes received
+        in clear and not read yet are refused with ssl.SSLError, before anything is sent.
+        """
+        from .tls import start_tls
+
+        return start_tls(self, context, server_hostname, server_side, allow_ragged_eof)
 
     def __enter__(self) -> Self:
         return self

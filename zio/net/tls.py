@@ -15,7 +15,7 @@ import errno
 import os
 import ssl
 import threading
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from greenlet import getcurrent
 
@@ -69,6 +69,7 @@ class TLSStream(Stream):
         self._write_ended = False
         self._stalled = False  # nothing can be encrypted before more has come in
         # Receiving.
+        self._reader: Fiber | None = None  # who waits in recv
         self._feeding = False  # a task waits for the raw stream
         self._fed = WaitQueue()  # others that need what it will get
         self._raw_ended = False
@@ -136,9 +137,13 @@ class TLSStream(Stream):
                 plain = self._decrypt(n)
             if plain is not None:
                 return plain
-            if self._feeding and self._writer is None:
-                raise Busy(f"another task is reading from {self!r} already")
-            self._feed(fiber, n)
+            if self._reader is not None:
+                raise Busy(f"{self._reader.task!r} is reading from {self!r} already")
+            self._reader = fiber
+            try:
+                self._feed(fiber, n)
+            finally:
+                self._reader = None
 
     def recv_into(self, buffer: bytearray | memoryview) -> int:
         """Like ``recv``, into ``buffer``; the number of bytes, 0 at the end of the stream."""
@@ -212,10 +217,8 @@ class TLSStream(Stream):
         fiber = self._enter("send_all")
         if self._writer is not None:
             raise Busy(f"{self._writer.task!r} is writing to {self!r} already")
-        sent = self.send_some(data)
-        if sent == len(data) and not self._unsent:
-            return
-        rest = memoryview(data).cast("B")[sent:]
+        rest = memoryview(data).cast("B")
+        rest = rest[self.send_some(rest) :]
         while rest or self._unsent:
             self._wait_for_room(fiber)
             if rest:
@@ -314,10 +317,12 @@ class TLSStream(Stream):
                     self._unsent = self._unsent[self._raw.send_some(self._unsent) :]
                     if not self._unsent:
                         break
-                self._raw.wait_writable()  # type: ignore[attr-defined]
+                self._raw.wait_writable()
         except Exception as exc:
-            if self._write_error is None:
-                self._write_error = exc
+            self._write_error = self._write_error or exc
+        except BaseException:  # the runtime ends: half a record is out, so nothing more may follow
+            self._write_error = self._write_error or ConnectionAbortedError(errno.ECONNABORTED, "cut off in a record")
+            raise
         finally:
             self._unsent = _NOTHING
             self._pushing = False
@@ -406,7 +411,7 @@ def start_tls(
 ) -> TLSStream:
     """What ``Stream.start_tls`` does."""
     fiber = here()
-    loop: Any = fiber.loop
+    loop = fiber.loop
     if loop.budget <= 0:
         loop.checkpoint(fiber)
     else:
