@@ -3,7 +3,7 @@
 It imports nothing from the rest of ``zio``; the rest uses the names below.
 """
 
-from .cancel import CancelScope, current_holder, move_on_after, shield, timeout, thread_holder
+from .cancel import CancelScope, current_holder, move_on_after, shield, thread_holder, timeout
 from .clock import Clock, MonotonicClock, VirtualClock
 from .errors import (
     BlockingNotAllowed,

@@ -262,13 +262,12 @@ class Loop:
             else:
                 try:
                     # A call without * is run by the same C frame: less C stack to save for a parked task.
-                    args = task.args
-                    if not args:
+                    if not task.args:
                         outcome = task.fn()  # type: ignore[misc]
-                    elif len(args) == 1:
-                        outcome = task.fn(args[0])  # type: ignore[misc]
+                    elif len(task.args) == 1:
+                        outcome = task.fn(task.args[0])  # type: ignore[misc]
                     else:
-                        outcome = task.fn(*args)  # type: ignore[misc]
+                        outcome = task.fn(*task.args)  # type: ignore[misc]
                     state = RETURNED
                 except BaseException as exc:
                     if isinstance(exc, GreenletExit) and (fiber.waiter is not None or self.closed):
