@@ -152,6 +152,7 @@ class Client:
         self._closed_by: BaseException | None = None
         self._closed = False
         self._close_waiters = WaitQueue()
+        self._restored_waiters: list[Waiter] = []  # who waits for the reconnect
         self._draining: zio.Future[DrainReport | None] | None = None
 
     def open(self) -> Client:
@@ -231,9 +232,7 @@ class Client:
         outbound.frames.append(frame)
         outbound.accepted += size
 
-    def _frame(
-        self, subject: str, data: Data, reply: str | None, headers: HeadersInput | None
-    ) -> tuple[bytes, int]:
+    def _frame(self, subject: str, data: Data, reply: str | None, headers: HeadersInput | None) -> tuple[bytes, int]:
         """The frame of a message and its size, everything checked."""
         payload = _payload(data)
         size = len(payload)
@@ -399,9 +398,7 @@ class Client:
             raise self._request_timeout(subject, timeout)
         raise zio.Cancelled
 
-    def _request_frame(
-        self, subject: str, data: Data, token: str, headers: HeadersInput | None
-    ) -> tuple[bytes, int]:
+    def _request_frame(self, subject: str, data: Data, token: str, headers: HeadersInput | None) -> tuple[bytes, int]:
         prefix = self._prefixes.get(subject) if type(subject) is str else None
         if prefix is None:
             prefix = self._check_subject(subject)
@@ -440,9 +437,7 @@ class Client:
             raise reply.error
         return reply.value  # type: ignore[no-any-return]
 
-    def _request_here(
-        self, subject: str, data: Data, timeout: float | None, headers: HeadersInput | None
-    ) -> Message:
+    def _request_here(self, subject: str, data: Data, timeout: float | None, headers: HeadersInput | None) -> Message:
         return self.request(subject, data, timeout=timeout, headers=headers)
 
     def _open_requests(self) -> None:
@@ -466,9 +461,10 @@ class Client:
     # Proof and time.
 
     def flush(self, timeout: float | None = DEFAULT) -> None:
-        """Wait until the server has everything published so far, at most ``timeout`` seconds (default: ``request_timeout``).
+        """Wait until the server has everything published so far.
 
-        TimeoutError; DisconnectedError if the connection breaks before; ConnectionClosedError.
+        At most ``timeout`` seconds (default: ``request_timeout``): then TimeoutError. DisconnectedError if the
+        connection breaks before; ConnectionClosedError.
         """
         call_elsewhere(self.loop, self._flush, self.options.request_timeout if timeout is DEFAULT else timeout)
 
@@ -508,10 +504,6 @@ class Client:
         if not self.loop.wait(waiter, left, self._restored_waiters.remove):
             raise TimeoutError(f"not connected within {timeout} s")
         self._check_open()
-
-    @property
-    def _restored_waiters(self) -> list[Waiter]:
-        return self.__dict__.setdefault("_restored", [])  # type: ignore[no-any-return]
 
     # Ending.
 
@@ -853,5 +845,3 @@ def _payload(data: Any) -> bytes:
 
 def _nothing(waiter: Waiter) -> None:
     """A PONG's place in the order stays, whoever waits for it."""
-
-

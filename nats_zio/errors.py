@@ -34,7 +34,7 @@ __all__ = [
 ]
 
 
-class TimeoutError(Error, builtins.TimeoutError):  # noqa: A001  # the public name; also the builtin's subclass
+class TimeoutError(Error, builtins.TimeoutError):  # the public name; also the builtin's subclass
     """The call's time has passed."""
 
 

@@ -62,7 +62,7 @@ class Outbound:
         self._last_thread_write = 0.0
         self._draining = False  # a task waits for the socket
         self._room = WaitQueue()
-        self._failure: Callable[[], BaseException] | None = None  # makes the error that says why nothing is accepted any more
+        self._failure: Callable[[], BaseException] | None = None  # makes the error of a closed client
         # For the counts of what was lost: messages in all, and control frames to tell them from.
         self._frames_taken = 0
         self._controls = 0
@@ -358,10 +358,9 @@ class Outbound:
         self._proved_msgs, self._proved_bytes = mark
 
     def unproved(self) -> tuple[int, int]:
-        """Messages and payload bytes of which it is not proved that the server has them: here, and on the lost connection."""
+        """Messages and payload bytes of which it is not proved that the server has them, on a lost connection too."""
         msgs, size = self._in_doubt
         return msgs + self.accepted_msgs - self._proved_msgs, size + self._accepted_bytes - self._proved_bytes
-
 
 
 def _payload_size(frame: bytes) -> int:

@@ -149,5 +149,3 @@ class Requests:
 
     def __len__(self) -> int:
         return len(self._pending)
-
-

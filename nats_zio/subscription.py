@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from collections import deque
 from enum import Enum
-from threading import Lock
 from time import monotonic
 from typing import TYPE_CHECKING, Any, Self
 
@@ -23,7 +22,6 @@ from zio.lowlevel import (
     TIMED_OUT,
     WOKEN,
     Fiber,
-    Job,
     Waiter,
     WaitQueue,
     call_elsewhere,
@@ -34,6 +32,7 @@ from zio.lowlevel import (
 )
 
 from .errors import Error, SlowConsumerError, SubscriptionClosedError, SubscriptionLostError, TimeoutError
+from .handlers import HandlerRunner
 from .options import check_limit
 from .requests import ThreadReply
 
@@ -111,7 +110,7 @@ class Subscription:
         self._slow_since = 0
         self._max_msgs = max_msgs
         self._error: BaseException | None = None  # what next() raises in the end
-        self._runner = _Runner(self, cb) if cb is not None else None
+        self._runner = HandlerRunner(self, cb, client, self._queue, self._emptied) if cb is not None else None
         self._iterators: dict[object, Any] = {}  # those under way, with the task or thread that began them
         self._watchers = WaitQueue()  # who waits until all is consumed
 
@@ -236,7 +235,7 @@ class Subscription:
         except IndexError:
             raise self._closed_error() from None
 
-    def next_batch(self, max: int, timeout: float | None = DEFAULT) -> list[Message]:  # noqa: A002
+    def next_batch(self, max: int, timeout: float | None = DEFAULT) -> list[Message]:
         """Wait like ``next`` for a message; return it with all others pending, at most ``max``."""
         if max < 1:
             raise ValueError(f"next_batch needs a max from 1 up, not {max}")
@@ -293,7 +292,7 @@ class Subscription:
         """
         call_elsewhere(self._loop, self._client.drain_subscriptions, [self], timeout)
 
-    def set_pending_limits(self, msgs: int | None, bytes: int | None) -> None:  # noqa: A002
+    def set_pending_limits(self, msgs: int | None, bytes: int | None) -> None:
         """Change the limits of pending messages and payload bytes; None is no limit."""
         check_limit("msgs", msgs)
         check_limit("bytes", bytes)
@@ -613,96 +612,3 @@ class _Iterator:
         self._sub.iterator_ended(self._name)
 
     __del__ = _end
-
-
-class _Runner:
-    """Calls the handler of a subscription, one message after another: in a task, or on a worker thread.
-
-    There is none while nothing is pending.
-    """
-
-    __slots__ = ("_cb", "_holder", "_in_thread", "_lock", "_running", "_sub")
-
-    def __init__(self, sub: Subscription, cb: Callable[[Message], object]) -> None:
-        self._sub = sub
-        self._cb = cb
-        self._running = False
-        self._holder: Any = None  # the task or thread that runs
-        self._in_thread = sub._client.callbacks_in_threads
-        self._lock = Lock()
-
-    def start(self) -> None:
-        """Messages are pending: see that somebody handles them. At home."""
-        with self._lock:
-            if self._running or not self._sub._queue:
-                return
-            self._running = True
-            self._sub._client.in_use.add(self._sub)
-        sub = self._sub
-        if self._in_thread:
-            try:
-                sub._loop.runtime.pool.submit(Job(self._run_in_thread, (), _ignore, None), at_once=True)
-            except RuntimeError as exc:  # no more threads: the system's limit, or the interpreter is exiting
-                self._ended()
-                sub._client.handler_not_started(sub, exc)
-        else:
-            self._holder = sub._loop.spawn_system(self._run_in_task, name=f"handler of {sub.subject}")
-
-    def _run_in_task(self) -> None:
-        sub, cb = self._sub, self._cb
-        popleft = sub._queue.popleft
-        fiber = getcurrent()
-        assert type(fiber) is Fiber
-        loop = fiber.loop
-        try:
-            while True:
-                budget = loop.budget
-                if budget <= 0:
-                    loop.checkpoint(fiber)
-                else:
-                    loop.budget = budget - 1
-                try:
-                    message = popleft()
-                except IndexError:
-                    return
-                try:
-                    cb(message)
-                except Exception as exc:
-                    sub._client.callback_failed(sub, message, exc)
-        finally:
-            self._ended()
-            sub._emptied()
-
-    def _run_in_thread(self) -> None:
-        sub, cb = self._sub, self._cb
-        popleft = sub._queue.popleft
-        self._holder = current_holder()
-        while True:
-            try:
-                message = popleft()
-            except IndexError:
-                with self._lock:
-                    if sub._queue:
-                        continue  # came in just now
-                    self._ended()
-                break
-            try:
-                cb(message)
-            except BaseException as exc:  # SystemExit too: it ends no more than this call, as in any thread
-                sub._loop.post(sub._client.callback_failed, sub, message, exc, optional=True)
-        sub._loop.post(sub._emptied, optional=True)
-
-    def _ended(self) -> None:
-        self._running = False
-        self._holder = None
-        self._sub._client.in_use.discard(self._sub)
-
-    def idle(self, excused: list[Any]) -> bool:
-        """Whether nothing runs and nothing is pending, or the handler is among the excused."""
-        if self._holder is not None and self._holder in excused:
-            return True
-        return not self._running and not self._sub._queue
-
-
-def _ignore(job: Job) -> None:
-    """A handler's job has no outcome: errors go to ``callback_failed``."""

@@ -155,7 +155,7 @@ class Channel(Homed, Generic[T]):
             raise WouldBlock("no room in the channel")
 
     def try_recv(self) -> T:
-        """Take the first item if there is one, else raise WouldBlock. ChannelClosed if closed and empty. Never blocks."""
+        """Take the first item if there is one, else WouldBlock. ChannelClosed if closed and empty. Never blocks."""
         fiber = getcurrent()
         if type(fiber) is Fiber and fiber.loop is self._loop:
             return self._try_recv()

@@ -7,7 +7,7 @@ from ._core.dump import dump_loop
 
 
 def dump() -> str:
-    """Every task of the current runtime (in a plain thread: of the background runtime), what each waits on, and where."""
+    """Every task of the current runtime, what each waits on, and where; in plain threads the background's."""
     runtime = runtime_here()
     if runtime is not None:
         return dump_loop(runtime.loop)

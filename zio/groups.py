@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Self, TypeVar
 
-from ._core import FAILED, CancelScope, Cancelled, Task, Waiter, here
+from ._core import FAILED, Cancelled, CancelScope, Task, Waiter, here
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -86,7 +86,7 @@ class TaskGroup:
 
     def __exit__(
         self, exc_type: type[BaseException] | None, exc: BaseException | None, tb: TracebackType | None
-    ) -> Literal[False] | bool:
+    ) -> bool:
         assert self._fiber is not None
         scope = self._scope
         if exc is not None and not (isinstance(exc, Cancelled) and scope.cancelled):

@@ -69,7 +69,7 @@ def select(*sources: Any, timeout: float | None = None, priority: bool = False, 
         raise ValueError("select needs at least one source")
     for _, source in entries:
         if not isinstance(source, Selectable):
-            raise TypeError(f"cannot select on {source!r}: it is no channel, task, future, event, subscription or timer")
+            raise TypeError(f"cannot select on {source!r}: no channel, task, future, event, subscription or timer")
     home = _home_of([source for _, source in entries])
     fiber = getcurrent()
     if type(fiber) is Fiber and (home is None or fiber.loop is home):
@@ -81,7 +81,8 @@ def select(*sources: Any, timeout: float | None = None, priority: bool = False, 
 
 def _home_of(sources: list[Any]) -> Loop | None:
     """The one loop that the sources belong to."""
-    homes = {id(loop): loop for loop in (getattr(source, "select_home", None) for source in sources) if loop is not None}
+    found = [getattr(source, "select_home", None) for source in sources]
+    homes = {id(loop): loop for loop in found if loop is not None}
     if len(homes) > 1:
         raise WrongLoop(f"select over sources of {len(homes)} different loops: {sources!r}")
     return next(iter(homes.values()), None)

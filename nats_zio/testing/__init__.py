@@ -2,6 +2,26 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, Any
+
 from .server import NatsCluster, NatsServer, NatsServerError, NatsServerNotFoundError, find_nats_server
 
-__all__ = ["NatsCluster", "NatsServer", "NatsServerError", "NatsServerNotFoundError", "find_nats_server"]
+if TYPE_CHECKING:
+    from .scripted import ScriptedServer
+
+__all__ = [
+    "NatsCluster",
+    "NatsServer",
+    "NatsServerError",
+    "NatsServerNotFoundError",
+    "ScriptedServer",
+    "find_nats_server",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name == "ScriptedServer":  # needs the runtime; pytest loads this package in every project
+        from .scripted import ScriptedServer
+
+        return ScriptedServer
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -11,8 +11,9 @@ import pytest
 
 import nats_zio
 import zio
+from nats_zio.events import Disconnected
 from nats_zio.testing import NatsServer
-from tests.client.helpers import LIMIT, Peer, away
+from tests.client.helpers import LIMIT, Peer, away, next_event
 
 Run = Callable[..., Any]
 
@@ -118,6 +119,46 @@ def test_a_publish_that_waits_for_room_survives_a_reconnect(server: NatsServer) 
             assert numbers == sorted(set(numbers))
 
     zio.run(main)
+
+
+def test_what_the_system_did_not_take_whole_is_sent_after_the_reconnect(server: NatsServer) -> None:
+    taken_by_system: list[int] = []
+
+    class Counting(zio.net.SystemNetwork):
+        def connect(self, host: str, port: int) -> zio.net.Stream:
+            stream = super().connect(host, port)
+            send = stream.send_some
+
+            def send_some(data: Any) -> int:
+                taken_by_system.append(send(data))
+                return taken_by_system[-1]
+
+            stream.send_some = send_some  # type: ignore[method-assign]
+            return stream
+
+    def main() -> None:
+        with nats_zio.connect(server.url, reconnect_wait=0.01) as nc:
+            events = nc.events()
+            sub = nc.subscribe("a", pending_bytes=None)
+            nc.flush()
+            server.pause()
+            del taken_by_system[:]
+            count, size = 5000, 2000
+            frame = len(b"PUB a 2000\r\n") + size + 2
+            with zio.move_on_after(0.5):
+                for number in range(count):
+                    nc.publish("a", b"%08d" % number + b"x" * (size - 8))
+            accepted = nc.stats.out_msgs
+            zio.to_thread(server.kill)
+            event = next_event(events, Disconnected)
+            whole = sum(taken_by_system) // frame
+            assert whole < accepted
+            assert event.unflushed_msgs == whole
+            zio.to_thread(server.start)
+            nc.flush(timeout=LIMIT)
+            assert [int(message.data[:8]) for message in sub.next_batch(count)] == list(range(whole, accepted))
+
+    zio.Runtime(network=Counting()).run(main)
 
 
 def test_a_request_that_waits_for_room_obeys_its_timeout(run: Run, server: NatsServer) -> None:

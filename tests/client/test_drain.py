@@ -68,6 +68,28 @@ def test_handlers_finish_and_their_replies_go_out(run: Run, nats_server: NatsSer
     assert [int(replies.get(timeout=LIMIT).data) for _ in range(count)] == list(range(count))
 
 
+def test_the_handler_of_a_subscription_that_has_reached_its_limit_finishes_too(
+    run: Run, nats_server: NatsServer, peer: Peer, subject: str
+) -> None:
+    replies = peer.subscribe(subject + ".reply")
+
+    def main() -> None:
+        def handle(message: nats_zio.Message) -> None:
+            nc.rtt()
+            message.respond(message.data)
+
+        nc = nats_zio.connect(nats_server.url)
+        nc.subscribe(subject, cb=handle, max_msgs=20)
+        for _ in range(20):
+            nc.publish(subject, b"x", reply=subject + ".reply")
+        nc.flush()
+        nc.drain()
+
+    run(main)
+    for _ in range(20):
+        assert replies.get(timeout=LIMIT).data == b"x"
+
+
 def test_messages_on_their_way_are_still_received(
     run: Run, nats_server: NatsServer, peer: Peer, subject: str
 ) -> None:
@@ -460,7 +482,8 @@ def test_a_link_that_breaks_completes_the_drain_of_a_subscription(server: NatsSe
             server.pause()
             task = zio.spawn(sub.drain)
             zio.testing.wait_all_parked()
-            zio.to_thread(server.restart)
+            zio.to_thread(server.kill)  # before it can confirm
+            zio.to_thread(server.start)
             task.join()
             assert [message.data for message in sub] == [b"x"]
             nc.publish("a", b"late")

@@ -261,6 +261,24 @@ def test_a_request_made_while_disconnected_is_answered_after_the_reconnect(run: 
     run(main)
 
 
+def test_a_request_not_yet_written_when_the_link_breaks_is_answered_after_the_reconnect(
+    nats_server: NatsServer, subject: str
+) -> None:
+    def main() -> None:
+        with nats_zio.connect(nats_server.url) as nc:
+            nc.subscribe(subject, cb=lambda message: message.respond(message.data))
+            answered = 0
+            for _ in range(10):  # the tick may end, and write the request, before the link is dropped
+                nc.flush()
+                outcome = _in_background(lambda: nc.request(subject, b"x", timeout=LIMIT).data)
+                zio.pause()
+                nc.force_reconnect()
+                answered += outcome() == b"x"
+            assert answered > 0
+
+    zio.run(main)
+
+
 def test_the_first_request_of_a_client_may_be_made_while_disconnected(run: Run, server: NatsServer) -> None:
     def main() -> None:
         with nats_zio.connect(server.url, reconnect_wait=0.01) as nc:

@@ -277,6 +277,37 @@ def test_a_cancelled_next_loses_no_message(nats_server: NatsServer, subject: str
     zio.Runtime(on_unhandled=lambda task, error: None).run(main)
 
 
+def test_a_next_that_is_cancelled_when_it_has_its_message_already_returns_it(
+    nats_server: NatsServer, subject: str
+) -> None:
+    def main() -> None:
+        taken: list[bytes] = []
+
+        def take() -> None:
+            taken.append(sub.next(timeout=None).data)
+
+        def cancel_when_told() -> None:
+            first.next(timeout=None)
+            task.cancel()
+
+        with nats_zio.connect(nats_server.url) as nc:
+            first, sub = nc.subscribe(subject + ".first"), nc.subscribe(subject)
+            for data in _numbers(20):
+                task = zio.spawn(take)
+                canceller = zio.spawn(cancel_when_told)
+                zio.testing.wait_all_parked()
+                nc.publish(subject + ".first")  # both come in one batch
+                nc.publish(subject, data)
+                canceller.join()
+                nc.flush()
+                message = sub.try_next()
+                if message is not None:
+                    taken.append(message.data)
+            assert taken == _numbers(20)
+
+    zio.Runtime(on_unhandled=lambda task, error: None).run(main)
+
+
 def test_a_next_that_times_out_in_a_thread_loses_no_message(
     background_runtime: object, nats_server: NatsServer, subject: str
 ) -> None:
@@ -466,6 +497,8 @@ def test_max_msgs_ends_the_subscription_after_so_many(
             assert sub.closed_reason is ClosedReason.LIMIT_REACHED
             assert sub.delivered == 3
             assert not nc.subscriptions
+            nc.flush()
+            assert nc.stats.in_msgs == 3
 
     run(main)
 

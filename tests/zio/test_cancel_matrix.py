@@ -25,10 +25,12 @@ from typing import Any
 import pytest
 
 import zio
+from tests.zio.helpers_tls import CLIENT, NAME, SERVER, both
 from zio._core.cancel import ThreadHolder
 from zio._core.dump import tasks_below
 from zio.lowlevel import WaitQueue, current_holder, here
-from zio.testing import MemoryNetwork, memory_stream_pair, wait_all_parked
+from zio.net.tls import TLSStream
+from zio.testing import MemoryNetwork, SimNetwork, memory_stream_pair, wait_all_parked
 
 LONG = 3600.0  # a timeout that never passes
 
@@ -491,7 +493,11 @@ def unread(stream: Any) -> Callable[[], object]:
             except BlockingIOError:
                 data = b""
             return stream._rest + data, stream._io.reader, stream._io.writer, here().loop.io_waiting
-        return stream._rest + b"".join(stream._in.chunks), stream._in.reader, stream._out.writer
+        if isinstance(stream, TLSStream):
+            # Half of what recv_exactly took from the engine is given back in clear.
+            who = stream._reader, stream._writer, stream._feeding, len(stream._room), len(stream._fed)
+            return stream._rest, len(stream._unsent), who
+        return stream._rest + b"".join(stream._in.unread), stream._in.reader, stream.out.writer
 
     return look
 
@@ -543,9 +549,14 @@ def socket_recv_until(stack: ExitStack, timeout: float | None) -> Case:
     return receive_case(lambda s: s.recv_until(b"\r\n", 99), socket_pair(stack), b"half\r", b"\n", b"half\r\n")
 
 
-@row("testing.memory.MemoryStream.recv")
+@row("testing.sim.SimStream.recv")
 def memory_recv(stack: ExitStack, timeout: float | None) -> Case:
     return receive_case(lambda s: s.recv(8), memory_pair(stack), b"", b"data", b"data")
+
+
+@row("testing.sim.SimStream.recv_into")
+def memory_recv_into(stack: ExitStack, timeout: float | None) -> Case:
+    return receive_case(into, memory_pair(stack), b"", b"data", b"data")
 
 
 @row("net.stream.Stream.recv_exactly")
@@ -575,20 +586,80 @@ def socket_wait_writable(stack: ExitStack, timeout: float | None) -> Case:
     return send_case(socket_pair(stack), lambda s: s.wait_writable())
 
 
-@row("testing.memory.MemoryStream.send_all")
+@row("testing.sim.SimStream.send_all")
 def memory_send_all(stack: ExitStack, timeout: float | None) -> Case:
     return send_case(memory_pair(stack), lambda s: s.send_all(b"data"))
 
 
-@row("testing.memory.MemoryStream.wait_writable")
+@row("testing.sim.SimStream.wait_writable")
 def memory_wait_writable(stack: ExitStack, timeout: float | None) -> Case:
     return send_case(memory_pair(stack), lambda s: s.wait_writable())
+
+
+@row("net.tls.TLSStream.recv")
+def tls_recv(stack: ExitStack, timeout: float | None) -> Case:
+    return receive_case(lambda s: s.recv(8), tls_pair(stack), b"", b"data", b"data")
+
+
+@row("net.tls.TLSStream.recv_into")
+def tls_recv_into(stack: ExitStack, timeout: float | None) -> Case:
+    return receive_case(into, tls_pair(stack), b"", b"data", b"data")
+
+
+@row("net.tls.TLSStream.send_all")
+def tls_send_all(stack: ExitStack, timeout: float | None) -> Case:
+    return send_case(tls_pair(stack), lambda s: s.send_all(b"data"))
+
+
+@row("net.tls.TLSStream.wait_writable")
+def tls_wait_writable(stack: ExitStack, timeout: float | None) -> Case:
+    return send_case(tls_pair(stack), lambda s: s.wait_writable())
+
+
+@row("net.tls.TLSStream.shutdown_write", waits=False)
+def tls_shutdown_write(stack: ExitStack, timeout: float | None) -> Case:
+    ours, theirs = tls_pair(stack)
+    return Case(ours.shutdown_write, lambda: (ours._write_ended, arrived(theirs.raw)), lambda: None)
+
+
+@row("net.stream.Stream.start_tls", can_be_ready=False)
+def start_tls_unanswered(stack: ExitStack, timeout: float | None) -> Case:
+    """Cancelled, it closes the stream, so it cannot complete; nobody is left in it."""
+    ours, _theirs = memory_pair(stack)
+    return Case(lambda: ours.start_tls(CLIENT, NAME), lambda: ours._in.reader)
+
+
+@row("net.stream.Stream.start_tls", waits=False)
+def start_tls_not_begun(stack: ExitStack, timeout: float | None) -> Case:
+    """T14: cancelled before it begins, it sends nothing and leaves the stream as it is."""
+    ours, theirs = memory_pair(stack)
+    return Case(
+        lambda: ours.start_tls(CLIENT, NAME).version,
+        lambda: arrived(theirs),
+        lambda: zio.spawn(theirs.start_tls, SERVER),
+        "TLSv1.3",
+    )
 
 
 @row("net.sockets.SocketStream.shutdown_write", waits=False)
 def socket_shutdown_write(stack: ExitStack, timeout: float | None) -> Case:
     ours, theirs = socket_pair(stack)
     return Case(ours.shutdown_write, unread(theirs), lambda: None)
+
+
+def arrived(stream: Any) -> bytes:
+    """What has come to the end of a stream in memory; it stays there."""
+    with zio.move_on_after(0.01):
+        stream._rest = stream.recv(65536)
+    return bytes(stream._rest)
+
+
+def tls_pair(stack: ExitStack) -> tuple[Any, Any]:
+    ours, theirs = both(1024)
+    for stream in (ours, theirs):  # what follows the handshake is received
+        stack.enter_context(stream).send_all(b"x")
+    assert ours.recv(1) == theirs.recv(1) == b"x"
+    return ours, theirs
 
 
 def accept_case(stack: ExitStack, call: Callable[[Any], Any]) -> Case:
@@ -629,14 +700,27 @@ def memory_accept_case(stack: ExitStack, call: Callable[[Any], Any]) -> Case:
     return Case(accept, lambda: (len(listener._arrived), listener._waiter), connect, "accepted")
 
 
-@row("testing.memory.MemoryListener.accept")
+@row("testing.sim.SimListener.accept")
 def memory_listener_accept(stack: ExitStack, timeout: float | None) -> Case:
     return memory_accept_case(stack, lambda listener: listener.accept())
 
 
-@row("testing.memory.MemoryListener.__next__")
+@row("testing.sim.SimListener.__next__")
 def memory_listener_next(stack: ExitStack, timeout: float | None) -> Case:
     return memory_accept_case(stack, next)
+
+
+@row("testing.sim.SimNetwork.connect")
+def sim_connect(stack: ExitStack, timeout: float | None) -> Case:
+    """The connection is there, and its answer is on its way when the cancel comes: nobody is left with half of it."""
+    network = SimNetwork(1, latency=0.02)
+    listener = stack.enter_context(network.listen("host", 1))
+
+    def connect() -> str:
+        stack.enter_context(network.connect("host", 1))
+        return "connected"
+
+    return Case(connect, lambda: [c for c in network.connections if not c.client.closed], lambda: None, "connected")
 
 
 def open_sockets() -> int:
@@ -912,12 +996,22 @@ NOT_BLOCKING = {
     *("net.stream.Stream.__enter__", "net.stream.Stream.__exit__"),
     *("net.stream.Stream.close", "net.stream.Stream.recv", "net.stream.Stream.send_all"),  # abstract
     *("net.stream.Stream.send_some", "net.stream.Stream.shutdown_write"),  # abstract
-    *("testing.memory.MemoryListener.__enter__", "testing.memory.MemoryListener.__exit__"),
-    *("testing.memory.MemoryListener.__iter__", "testing.memory.MemoryListener.arrive"),
-    *("testing.memory.MemoryListener.close", "testing.memory.MemoryNetwork.connect"),
-    *("testing.memory.MemoryNetwork.forget", "testing.memory.MemoryNetwork.listen"),
-    *("testing.memory.MemoryStream.close", "testing.memory.MemoryStream.send_some"),
-    *("testing.memory.MemoryStream.shutdown_write", "testing.memory.memory_stream_pair"),
+    "net.stream.Stream.wait_writable",  # abstract
+    *("net.tls.start_tls", "net.tls.TLSStream.shake_hands"),  # the inner parts of Stream.start_tls
+    *("net.tls.TLSStream.close", "net.tls.TLSStream.peer_certificate", "net.tls.TLSStream.send_some"),
+    *("testing.sim.SimListener.__enter__", "testing.sim.SimListener.__exit__"),
+    *("testing.sim.SimListener.__iter__", "testing.sim.SimListener.arrive"),
+    *("testing.sim.SimListener.close", "testing.sim.SimStream.close", "testing.sim.SimStream.send_some"),
+    *("testing.sim.SimStream.fail", "testing.sim.SimStream.shutdown_write", "testing.sim.memory_stream_pair"),
+    *("testing.sim.SimNetwork.alias", "testing.sim.SimNetwork.between", "testing.sim.SimNetwork.change_links"),
+    *("testing.sim.SimNetwork.coverage", "testing.sim.SimNetwork.forget", "testing.sim.SimNetwork.heal"),
+    *("testing.sim.SimNetwork.host", "testing.sim.SimNetwork.link", "testing.sim.SimNetwork.listen"),
+    *("testing.sim.SimNetwork.note", "testing.sim.SimNetwork.partition", "testing.sim.SimNetwork.report"),
+    *("testing.sim.SimNetwork.unlisten", "testing.sim.MemoryNetwork.listen"),
+    *("testing.sim.Connection.note", "testing.sim.Connection.reset", "testing.sim.Connection.settled"),
+    *("testing.sim.Connection.vanish", "testing.sim.Flow.allow", "testing.sim.Flow.discard"),
+    *("testing.sim.Flow.finish", "testing.sim.Flow.read", "testing.sim.Flow.release", "testing.sim.Flow.reset_at"),
+    *("testing.sim.Flow.send_reset", "testing.sim.Flow.take", "testing.sim.Flow.vanish"),
 }
 
 

@@ -44,10 +44,7 @@ def _describe(task: Task[object]) -> list[str]:
     if fiber is None:
         return [f"  {task!r}: not started"]
     waiter = fiber.waiter
-    if waiter is None or waiter.state:
-        state = "ready or running"
-    else:
-        state = f"waits on {waiter.what!r}"
+    state = "ready or running" if waiter is None or waiter.state else f"waits on {waiter.what!r}"
     lines = [f"  {task!r}: {state}"]
     frame = fiber.gr_frame
     if frame is not None:

@@ -300,11 +300,11 @@ def _close_at_exit() -> None:
     atexit.unregister(_close_background)
     atexit.register(_close_background)
     # A child of multiprocessing ends by os._exit, which asks none but its own list.
-    if multiprocessing := sys.modules.get("multiprocessing.process"):
-        if multiprocessing.parent_process() is not None:
-            from multiprocessing.util import Finalize
+    processes = sys.modules.get("multiprocessing.process")
+    if processes is not None and processes.parent_process() is not None:
+        from multiprocessing.util import Finalize
 
-            Finalize(None, _close_background, exitpriority=-100)
+        Finalize(None, _close_background, exitpriority=-100)
 
 
 def _close_background() -> None:

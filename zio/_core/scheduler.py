@@ -22,8 +22,8 @@ from greenlet import GreenletExit, getcurrent
 
 from . import foreign
 from .cancel import ScopeNode
-from .dump import dump_loop
 from .clock import Clock, MonotonicClock
+from .dump import dump_loop
 from .errors import Cancelled, Deadlock, ForkedError, RuntimeClosed
 from .fiber import Fiber
 from .inbox import Inbox
@@ -99,7 +99,8 @@ class Loop:
     def check_usable(self) -> None:
         if self.pid != os.getpid():
             raise ForkedError(
-                f"this zio runtime belongs to process {self.pid}; a forked child must make its own runtime and connections"
+                f"this zio runtime belongs to process {self.pid}; "
+                "a forked child must make its own runtime and connections"
             )
         if self.closed:
             raise RuntimeClosed("the runtime has ended")

@@ -62,7 +62,7 @@ class Waiter:
         return True
 
     def expire(self) -> None:
-        """The wait's time is up. Called when its turn in the ready queue comes, so that a wake of the same tick wins."""
+        """The wait's time is up. Called in its turn in the ready queue, so that a wake of the same tick wins."""
         if not self.state:
             self.state = TIMED_OUT
             self.fiber.loop.ready.appendleft(self.fiber)

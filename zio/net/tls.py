@@ -50,6 +50,8 @@ class TLSStream(Stream):
         server_side: bool,
         allow_ragged_eof: bool,
     ) -> None:
+        if not server_side and context.check_hostname and not server_hostname:
+            raise ValueError("server_hostname is missing, and the context checks the name (check_hostname)")
         self._loop: Loop = here().loop
         self._raw = raw
         self._incoming = ssl.MemoryBIO()
@@ -73,28 +75,27 @@ class TLSStream(Stream):
         self._feeding = False  # a task waits for the raw stream
         self._fed = WaitQueue()  # others that need what it will get
         self._raw_ended = False
+        self._ended = False  # nothing more can be decrypted
         self._read_error: Exception | None = None
 
     def shake_hands(self) -> None:
         """The handshake. If it fails or does not end, the stream is closed."""
         raw = self._raw
         try:
-            done = False
-            while not done:
+            while True:
                 try:
                     self._object.do_handshake()
-                    done = True
+                    break
                 except ssl.SSLWantReadError:
                     pass
                 if self._outgoing.pending:
                     raw.send_all(self._outgoing.read())
-                if not done:
-                    data = raw.recv(MIN_READ)
-                    if not data:
-                        raise ssl.SSLEOFError(
-                            ssl.SSL_ERROR_EOF, "the peer closed the connection during the TLS handshake"
-                        )
-                    self._incoming.write(data)
+                data = raw.recv(MIN_READ)
+                if not data:
+                    raise ssl.SSLEOFError(ssl.SSL_ERROR_EOF, "the peer closed the connection during the TLS handshake")
+                self._incoming.write(data)
+            with self._lock:
+                self._push()  # a server's last words: the client need not wait for them
         except BaseException as exc:
             if isinstance(exc, ssl.SSLError) and self._outgoing.pending:
                 with contextlib.suppress(Exception):
@@ -159,36 +160,34 @@ class TLSStream(Stream):
         parts: list[bytes] = []
         left = n
         try:
-            while left > 0 and self._read_error is None:
-                if not (self._incoming.pending or self._object.pending() or self._raw_ended):
-                    break  # asking would only raise
+            # With nothing there, asking would only raise.
+            while left > 0 and (self._incoming.pending or self._object.pending()) and not self._ended:
                 data = self._object.read(min(left, RECORD))
                 if not data:
-                    return b"".join(parts)
+                    self._ended = True
                 parts.append(data)
                 left -= len(data)
         except ssl.SSLWantReadError:
             pass
         except ssl.SSLZeroReturnError:
-            return b"".join(parts)
+            self._ended = True
         except ssl.SSLError as exc:
-            if not (self._raw_ended and self._allow_ragged_eof):
-                self._read_error = self._explain(exc)
+            self._ended = True
+            self._read_error = exc
         if self._outgoing.pending:  # an answer of the protocol's own, or why we give up
             with contextlib.suppress(Exception):  # raised where something is sent
                 self._push()
-        if parts:
-            return b"".join(parts)
+        plain = b"".join(parts)
+        if plain or n <= 0:
+            return plain
         if self._read_error is not None:
             raise self._read_error.with_traceback(None)
-        return b"" if self._raw_ended or n <= 0 else None
-
-    def _explain(self, exc: ssl.SSLError) -> ssl.SSLError:
-        if self._raw_ended:
-            return ssl.SSLEOFError(
-                ssl.SSL_ERROR_EOF, "the peer closed the connection without ending TLS: what came may have been cut short"
-            )
-        return exc
+        if self._raw_ended and not self._ended:
+            self._ended = True
+            if not self._allow_ragged_eof:
+                self._read_error = _cut_short()
+                raise self._read_error
+        return b"" if self._ended else None
 
     def _feed(self, fiber: Fiber, n: int) -> None:
         """Wait for more ciphertext; if another task does so already, for its success or end."""
@@ -201,12 +200,12 @@ class TLSStream(Stream):
         try:
             data = self._raw.recv(min(max(n, MIN_READ), MAX_READ))
             with self._lock:
+                # The engine is not told of the end, since it may take it for the peer's word.
                 if data:
                     self._incoming.write(data)
+                    self._stalled = False
                 else:
                     self._raw_ended = True
-                    self._incoming.write_eof()
-                self._stalled = False
         finally:
             self._feeding = False
             self._fed.wake_all()
@@ -282,6 +281,8 @@ class TLSStream(Stream):
             raise self._write_error.with_traceback(None)
         if self._write_ended:
             raise BrokenPipeError(errno.EPIPE, f"{os.strerror(errno.EPIPE)}: our side has ended")
+        if self._stalled and self._raw_ended:
+            raise _cut_short()
 
     def _push(self) -> bool:
         """Hand the raw stream what is encrypted; False if not all of it found room. Under the lock."""
@@ -350,7 +351,7 @@ class TLSStream(Stream):
 
     def _decrypt_quietly(self) -> bytes | None:
         """What is received and not read yet, None at its end; errors stay for ``recv``."""
-        if self._read_error is None and self._incoming.pending + self._object.pending():
+        if not self._ended and (self._incoming.pending or self._object.pending()):
             with contextlib.suppress(ssl.SSLError):
                 return self._decrypt(MAX_READ) or None
         return None
@@ -402,6 +403,12 @@ class TLSStream(Stream):
         return f"<TLSStream over {self._raw!r}>"
 
 
+def _cut_short() -> ssl.SSLEOFError:
+    return ssl.SSLEOFError(
+        ssl.SSL_ERROR_EOF, "the peer closed the connection without ending TLS: what came may have been cut short"
+    )
+
+
 def start_tls(
     raw: Stream,
     context: ssl.SSLContext,
@@ -423,8 +430,6 @@ def start_tls(
         )
     if server_side is None:
         server_side = context.protocol == ssl.PROTOCOL_TLS_SERVER
-    stream = TLSStream(
-        raw, context, server_hostname, server_side=server_side, allow_ragged_eof=allow_ragged_eof
-    )
+    stream = TLSStream(raw, context, server_hostname, server_side=server_side, allow_ragged_eof=allow_ragged_eof)
     stream.shake_hands()
     return stream

@@ -1,12 +1,14 @@
-"""Tools for tests of programs on zio: a virtual clock, waiting for quiet, an in-memory network."""
+"""Tools for tests of programs on zio: a virtual clock, waiting for quiet, simulated networks."""
 
 from .._core import VirtualClock
-from .memory import MemoryNetwork, MemoryStream, memory_stream_pair
+from .sim import Link, MemoryNetwork, SimNetwork, SimStream, memory_stream_pair
 from .virtual import run_virtual, wait_all_parked
 
 __all__ = [
+    "Link",
     "MemoryNetwork",
-    "MemoryStream",
+    "SimNetwork",
+    "SimStream",
     "VirtualClock",
     "memory_stream_pair",
     "run_virtual",

@@ -36,7 +36,7 @@ async def main(url: str, subject: str, count: int) -> None:
             await asyncio.wait_for(done.wait(), QUIET)
             await nc.flush()  # whatever came beyond
             break
-        except asyncio.TimeoutError:
+        except TimeoutError:
             continue
     print(json.dumps({"count": len(numbers), "in_order": numbers == list(range(count)), "sizes": sorted(sizes)}))
     await nc.close()

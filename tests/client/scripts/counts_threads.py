@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import os
 import sys
 import threading
+from pathlib import Path
 from typing import Any
 
 import nats_zio
@@ -12,7 +12,7 @@ import zio
 
 
 def count(step: str) -> None:
-    threads = len(os.listdir("/proc/self/task")) if sys.platform == "linux" else threading.active_count()
+    threads = len(list(Path("/proc/self/task").iterdir())) if sys.platform == "linux" else threading.active_count()
     print(step, threads, flush=True)
 
 

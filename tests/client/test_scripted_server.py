@@ -1,0 +1,385 @@
+"""The scripted server is true to the real one: the same bytes in, the same bytes out, and clients see no difference."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import nats_zio
+import zio
+from nats_zio import events
+from nats_zio.testing import NatsServer, ScriptedServer
+from nats_zio.testing.scripted import Permissions, User, covers, matches
+from tests.protocol import record_traffic
+from tests.protocol.reference import Got, read_from_server
+from zio.testing import SimNetwork, run_virtual, wait_all_parked
+
+RECORDINGS = Path(record_traffic.__file__).parent / "recordings"
+
+LIMITED = {
+    "limited": User(
+        "limited",
+        Permissions(publish_deny=["secret.>", 'quo"ted'], subscribe_deny=["secret.>", "work.* hidden"]),
+    )
+}
+
+# What differs from server to server, and from one start to the next.
+VOLATILE = {"server_id", "git_commit", "go", "host", "port", "client_id", "client_ip", "xkey"}
+
+
+def comparable(stream: bytes) -> Any:
+    groups, found = read_from_server(stream)
+    return groups, [
+        (verb, {key: value for key, value in content.items() if key not in VOLATILE} if verb == "INFO" else content)
+        for verb, content in found
+    ]
+
+
+def without_infos(stream: bytes) -> list[bytes]:
+    return [line for line in stream.split(b"\n") if not line.startswith(b"INFO ")]
+
+
+@pytest.mark.parametrize(
+    ("name", "users"),
+    [("core", None), ("stream", None), ("large", None), ("permissions", LIMITED), ("authorization", LIMITED)],
+)
+def test_it_answers_recorded_commands_as_the_real_server_did(
+    name: str, users: dict[str, User] | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(record_traffic, "HERE", tmp_path)
+
+    def main() -> None:
+        with ScriptedServer(name="recorded", ping_interval=0.3, users=users) as server:
+            zio.to_thread(getattr(record_traffic, f"record_{name}"), server.port)
+
+    zio.run(main)
+    real, ours = (RECORDINGS / f"{name}.bin").read_bytes(), (tmp_path / f"{name}.bin").read_bytes()
+    assert comparable(ours) == comparable(real)
+    assert without_infos(ours) == without_infos(real)
+
+
+# The same actions of a client, told by what it sees.
+
+Say = Callable[..., None]
+
+
+def core_messaging(nc: nats_zio.Client, say: Say) -> None:
+    plain, wild = nc.subscribe("a.b"), nc.subscribe("a.>")
+    nc.publish("a.b", b"one")
+    nc.publish("a.c", b"two", reply="r")
+    nc.publish("a.b", b"three", headers={"Key": ["x", "y"]})
+    nc.publish("a", b"to nobody")
+    nc.flush()
+    for sub in (plain, wild):
+        while message := sub.try_next():
+            say(sub.subject, message.subject, message.reply, message.data, message.raw_headers)
+    plain.unsubscribe()
+    nc.publish("a.b", b"four")
+    nc.flush()
+    say(plain.closed_reason, wild.pending_msgs, nc.stats)
+
+
+def queue_groups(nc: nats_zio.Client, say: Say) -> None:
+    members = [nc.subscribe("work", queue="team") for _ in range(3)]
+    alone = nc.subscribe("*")
+    for number in range(60):
+        nc.publish("work", b"%d" % number)
+    nc.flush()
+    say(sum(sub.pending_msgs for sub in members), alone.pending_msgs, all(sub.pending_msgs for sub in members))
+
+
+def limits(nc: nats_zio.Client, say: Say) -> None:
+    first = nc.subscribe("n", max_msgs=3)
+    second = nc.subscribe("n")
+    for _ in range(5):
+        nc.publish("n", b"")
+    nc.flush()
+    second.unsubscribe(after=7)
+    for _ in range(5):
+        nc.publish("n", b"")
+    nc.flush()
+    say(len(list(first)), first.closed_reason, len(list(second)), second.closed_reason, nc.stats.in_msgs)
+
+
+def requests(nc: nats_zio.Client, say: Say) -> None:
+    nc.subscribe("echo", cb=lambda message: message.respond(message.data + b"!"))
+    say(nc.request("echo", b"hello").data, nc.request("echo", b"again", headers={"a": "b"}).data)
+    with pytest.raises(nats_zio.NoRespondersError) as caught:
+        nc.request("nobody")
+    say(str(caught.value), nc.stats.in_msgs)
+
+
+def permissions(nc: nats_zio.Client, say: Say) -> None:
+    seen = nc.events()
+    denied = nc.subscribe("secret.plan")
+    hidden = nc.subscribe("work.one", queue="hidden")
+    allowed = nc.subscribe("work.one", queue="other")
+    everything = nc.subscribe(">")
+    nc.publish("secret.plan", b"x")
+    nc.publish('quo"ted', b"x")
+    nc.publish("open", b"x", reply="_R_.reserved.reply")
+    nc.publish("work.one", b"x")
+    with pytest.raises(nats_zio.PermissionDeniedError) as caught:
+        nc.request("secret.service")
+    nc.flush()
+    say(str(caught.value), denied.closed_reason, hidden.closed_reason, allowed.pending_msgs, everything.pending_msgs)
+    for _ in range(len(seen)):
+        event = seen.recv()
+        say(type(event).__name__, str(getattr(event, "error", "")), getattr(event, "subject", ""))
+
+
+def end_by_the_server(nc: nats_zio.Client, say: Say) -> None:
+    """A frame that no client of ours would send: the server closes, and says why."""
+    seen = nc.events()
+    nc.outbound.control(b"NONSENSE\r\n")
+    event = seen.recv()
+    while not isinstance(event, events.Reconnected):
+        say(type(event).__name__, str(getattr(event, "error", "")))
+        event = seen.recv()
+    nc.flush()
+
+
+def silent_end(nc: nats_zio.Client, say: Say) -> None:
+    """Arguments that do not parse: the server closes without a word."""
+    seen = nc.events()
+    nc.outbound.control(b"SUB too many names here\r\n")
+    event = seen.recv()
+    while not isinstance(event, events.Reconnected):
+        say(type(event).__name__)
+        event = seen.recv()
+
+
+def drain(nc: nats_zio.Client, say: Say) -> None:
+    sub = nc.subscribe("d")
+    for _ in range(10):
+        nc.publish("d", b"x")
+    report = nc.drain()
+    say(report.unread_msgs, len(list(sub)), sub.closed_reason, nc.status)
+
+
+ACTIONS = [core_messaging, queue_groups, limits, requests, permissions, end_by_the_server, silent_end, drain]
+
+CONFIG = """
+authorization {
+  users = [
+    {user: limited, password: limited, permissions: {
+      publish: {deny: ["secret.>", "quo\\"ted"]}, subscribe: {deny: ["secret.>", "work.* hidden"]}}}
+  ]
+}
+"""
+
+
+def observe(url: str, action: Callable[[nats_zio.Client, Say], None], **options: Any) -> list[Any]:
+    seen: list[Any] = []
+    user = {"user": "limited", "password": "limited"} if action is permissions else {}
+    with nats_zio.connect(url, reconnect_wait=0.01, **user, **options) as nc:
+        action(nc, lambda *what: seen.append(what))
+        seen.append(nc.server_info.headers)
+    return seen
+
+
+@pytest.fixture(scope="module")
+def real() -> Any:
+    with NatsServer() as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def real_limited(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    config = tmp_path_factory.mktemp("limited") / "server.conf"
+    config.write_text(CONFIG)
+    with NatsServer(config=config) as server:
+        yield server
+
+
+@pytest.mark.parametrize("action", ACTIONS, ids=lambda action: action.__name__)
+@pytest.mark.parametrize("options", [{}, {"verbose": True, "pedantic": True}, {"no_echo": True}], ids=str)
+def test_clients_see_no_difference(action: Any, options: dict[str, Any], request: pytest.FixtureRequest) -> None:
+    if options.get("no_echo") and action in {requests, queue_groups, limits}:
+        pytest.skip("talks to itself")
+    server = request.getfixturevalue("real_limited" if action is permissions else "real")
+    users = LIMITED if action is permissions else None
+
+    def scripted(**how: Any) -> list[Any]:
+        with ScriptedServer(users=users) as other:
+            for name, value in how.items():
+                setattr(other, name, value)
+            return observe(other.url, action, **options)
+
+    expected = zio.run(lambda: observe(server.url, action, **options))
+    assert zio.run(scripted) == expected
+    assert run_virtual(scripted, seed=1, network=SimNetwork(1, jitter=0.01, split_reads=0.3)) == expected
+    assert run_virtual(lambda: scripted(split=1), seed=2, network=SimNetwork(2)) == expected
+
+
+@pytest.mark.parametrize("split", [None, 1, 7, 1000])
+@pytest.mark.parametrize("name", ["core", "stream", "large", "permissions", "jetstream"])
+def test_recorded_traffic_replayed_reaches_the_client_as_it_was(name: str, split: int | None) -> None:
+    recorded = (RECORDINGS / f"{name}.bin").read_bytes()
+    recorded = recorded[recorded.index(b"PONG\r\n") + 6 :]  # behind the handshake
+    if name == "large" and split == 1:
+        recorded = recorded[:3000]
+        recorded = recorded[: recorded.index(b"MSG big 1 100000")]
+    groups, found = read_from_server(recorded)
+
+    def main() -> None:
+        with ScriptedServer() as server, nats_zio.connect(server.url, pending_bytes=None, no_randomize=True) as nc:
+            seen = nc.events()
+            subs = {sid: nc.subscribe(f"number.{sid}") for sid in range(1, 334)}
+            nc.flush()
+            server.split = split
+            server.clients[0].send(recorded)
+            zio.sleep(10)
+            received = {
+                sid: [Got(m.subject, m.reply, m.raw_headers, m.data) for m in sub.next_batch(10_000)]
+                for sid, sub in subs.items()
+                if sub.pending_msgs
+            }
+            assert received == groups
+            errors = [str(content) for verb, content in found if verb == "-ERR"]
+            told = [seen.recv() for _ in range(len(seen))]
+            assert [str(getattr(event, "error", event)) for event in told] == errors
+            pings = sum(verb == "PING" for verb, _ in found)
+            assert sum(command.verb == "PONG" for command in server.clients[0].commands) == pings
+            assert nc.stats.reconnects == 0
+
+    run_virtual(main, network=SimNetwork(1), seed=1)
+
+
+# What it can do besides.
+
+
+def simulated(test: Callable[[ScriptedServer, nats_zio.Client], None], **server_options: Any) -> None:
+    def main() -> None:
+        with ScriptedServer("s1", 4222, **server_options) as server:
+            with nats_zio.connect(server.url) as nc:
+                test(server, nc)
+            zio.sleep(1)
+            assert not server.clients
+
+    run_virtual(main, network=SimNetwork(1), seed=1)
+
+
+def test_it_stops_and_starts_again_on_its_port() -> None:
+    def test(server: ScriptedServer, nc: nats_zio.Client) -> None:
+        seen = nc.events()
+        for end in (server.stop, server.kill):
+            end()
+            assert isinstance(seen.recv(), events.Disconnected)
+            zio.sleep(1)
+            assert not nc.is_connected
+            server.start()
+            while not isinstance(seen.recv(), events.Reconnected):
+                pass
+        assert len(server.all_clients) == 3
+
+    simulated(test)
+
+
+def test_it_pings_a_silent_client_and_gives_up_one_that_does_not_answer() -> None:
+    def test(server: ScriptedServer, nc: nats_zio.Client) -> None:
+        seen = nc.events()
+        zio.sleep(3600)
+        assert server.clients[0].id == 1
+        assert sum(command.verb == "PONG" for command in server.clients[0].commands) > 10
+        zio.lowlevel.here().loop.runtime.network.connections[0].up.vanish()
+        error = seen.recv()
+        assert isinstance(error, events.ServerError)
+        assert str(error.error) == "Stale Connection"
+
+    simulated(test, ping_interval=10)
+
+
+def test_hooks_see_commands_first_and_may_keep_them() -> None:
+    def test(server: ScriptedServer, nc: nats_zio.Client) -> None:
+        server.on_command = lambda client, command: command.verb == "PUB" and command.args == ["lost"]
+        with nc.subscribe(">") as sub:
+            nc.publish("lost", b"1")
+            nc.publish("kept", b"2")
+            nc.flush()
+            assert [sub.next().subject for _ in range(sub.pending_msgs)] == ["kept"]
+            assert [command.data for command in server.clients[0].commands if command.verb == "PUB"] == [b"1", b"2"]
+
+    simulated(test)
+
+
+def test_pongs_are_dropped_or_late_when_told_so() -> None:
+    def test(server: ScriptedServer, nc: nats_zio.Client) -> None:
+        server.pong = 2.0
+        assert 2 < nc.rtt() < 2.1
+        server.pong = "drop"
+        with pytest.raises(nats_zio.TimeoutError):
+            nc.flush(timeout=1)
+        server.pong = "send"
+
+    simulated(test)
+
+
+def test_it_reads_nothing_while_told_so() -> None:
+    def test(server: ScriptedServer, nc: nats_zio.Client) -> None:
+        client = server.clients[0]
+        client.reading.clear()
+        nc.publish("a", b"x")  # the read under way still takes this
+        zio.sleep(1)
+        nc.publish("a", b"y")
+        zio.sleep(1)
+        assert client.received.count(b"PUB") == 1
+        client.reading.set()
+        nc.flush()
+        assert client.received.count(b"PUB") == 2
+
+    simulated(test)
+
+
+def test_half_closed_it_still_reads() -> None:
+    def test(server: ScriptedServer, nc: nats_zio.Client) -> None:
+        seen = nc.events()
+        server.clients[0].half_close()
+        assert isinstance(seen.recv(), events.Disconnected)
+        assert isinstance(seen.recv(), events.Reconnected)
+        wait_all_parked()
+
+    simulated(test)
+
+
+def test_subscriptions_beyond_the_limit_are_refused() -> None:
+    def test(server: ScriptedServer, nc: nats_zio.Client) -> None:
+        seen = nc.events()
+        for _ in range(3):
+            nc.subscribe("a")
+        nc.flush()
+        assert str(seen.recv().error) == "maximum subscriptions exceeded"  # type: ignore[attr-defined]
+        assert len(server.clients[0].subscriptions) == 2
+
+    simulated(test, max_subscriptions=2)
+
+
+@pytest.mark.parametrize(
+    ("pattern", "subject", "result"),
+    [
+        ("a.b", "a.b", True),
+        ("a.*", "a.b", True),
+        ("a.*", "a.b.c", False),
+        ("a.*", "a", False),
+        ("a.>", "a.b.c", True),
+        ("a.>", "a", False),
+        (">", "a", True),
+        ("*.b", "a.b", True),
+        ("a*", "ab", False),
+        ("a.b", "a", False),
+    ],
+)
+def test_subjects_match_as_on_the_server(pattern: str, subject: str, result: bool) -> None:
+    assert matches(pattern, subject) is result
+    assert covers(pattern, subject) is result
+
+
+def test_a_pattern_covers_wildcards_only_with_its_own() -> None:
+    assert covers("a.*", "a.*")
+    assert covers("a.>", "a.*")
+    assert covers("a.>", "a.>")
+    assert not covers("a.*", "a.>")
+    assert not covers("a.b", "a.*")
