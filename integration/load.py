@@ -17,9 +17,10 @@ messages come late, in between those of the next connection (`finish(late=True)`
 
 from __future__ import annotations
 
+import threading
 import time
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from itertools import pairwise
 from typing import Any, Self
 
@@ -77,6 +78,31 @@ class Collector:
             assert not steps, f"{self.name}: order of publisher {publisher} broken at {steps[:5]}"
 
 
+class Worker:
+    """A function in a thread, with as much of a task's methods as is needed here."""
+
+    def __init__(self, fn: Callable[..., object], *args: Any) -> None:
+        self._error: BaseException | None = None
+        self._thread = threading.Thread(target=self._run, args=(fn, *args), daemon=True)
+        self._thread.start()
+
+    def _run(self, fn: Callable[..., object], *args: Any) -> None:
+        try:
+            fn(*args)
+        except BaseException as exc:
+            self._error = exc
+
+    @property
+    def done(self) -> bool:
+        return not self._thread.is_alive()
+
+    def join(self, timeout: float | None = None) -> None:
+        self._thread.join(timeout)
+        if self._error is not None:
+            raise self._error
+        assert self.done, "a thread does not end"
+
+
 class Books:
     """The events of one client."""
 
@@ -111,15 +137,22 @@ class Publisher:
 
 
 class Load:
-    """``with Load(urls) as load:`` connects its clients, in turn to each of the servers, and sets them to work."""
+    """``with Load(urls, subject) as load:`` connects its clients, in turn to each of the servers, and sets them to work.
+
+    `group=False`: no subscriptions in a queue group. `threads=True`: the work is done by plain threads, for a test that
+    is no task itself; the clients live in the background runtime then, and handlers run in threads of theirs.
+    """
 
     publisher_count = 2
     subscriber_count = 2
     responder_count = 2
     asking = 4  # tasks that make requests, all with one client
 
-    def __init__(self, urls: Sequence[str], subject: str, *, group: bool = True, **options: Any) -> None:
+    def __init__(
+        self, urls: Sequence[str], subject: str, *, group: bool = True, threads: bool = False, **options: Any
+    ) -> None:
         self.with_group = group
+        self._spawn: Callable[..., Any] = Worker if threads else zio.spawn
         self.subject = subject
         self._urls = list(urls)
         self._options = {"reconnect_wait": 0.05, "reconnect_max_wait": 0.5, "ping_interval": 5.0, **options}
@@ -129,8 +162,8 @@ class Load:
         self.alone: list[Collector] = []  # each gets everything
         self.group: list[Collector] = []  # share everything
         self._working = True
-        self._workers: list[zio.Task[None]] = []  # that end with the work
-        self._readers: list[zio.Task[None]] = []  # that end with their subscription
+        self._workers: list[Any] = []  # that end with the work
+        self._readers: list[Any] = []  # that end with their subscription
 
     def _connect(self) -> nats_zio.Client:
         turn = len(self.clients) % len(self._urls)
@@ -158,7 +191,7 @@ class Load:
             client = self._connect()
             read, handled, member = (Collector(f"{kind} {number}") for kind in ("reader", "handler", "member"))
             self.alone += [read, handled]
-            self._readers.append(zio.spawn(self._read, client.subscribe(f"{self.subject}.*"), read))
+            self._readers.append(self._spawn(self._read, client.subscribe(f"{self.subject}.*"), read))
             client.subscribe(f"{self.subject}.*", cb=handled.take)
             if self.with_group:
                 self.group.append(member)
@@ -172,16 +205,19 @@ class Load:
         self._await_delivery()
         self._await_answers()
         for publisher in self.publishers:
-            self._workers.append(zio.spawn(self._publish, publisher))
+            self._workers.append(self._spawn(self._publish, publisher))
         for number in range(self.asking):
-            self._workers.append(zio.spawn(self._ask, number))
+            self._workers.append(self._spawn(self._ask, number))
 
     def __exit__(self, *_: object) -> None:
         self._working = False
         for client in self.clients:
             client.close()
         for task in [*self._workers, *self._readers]:
-            task.cancel()
+            if isinstance(task, Worker):
+                task.join(REQUEST_TIMEOUT + SLACK)  # the end of its client ends it
+            else:
+                task.cancel()
 
     # -- at work
 

@@ -36,6 +36,22 @@ def test_kill_and_restart_under_traffic(server: NatsContainer, subject: str) -> 
 
 
 @pytest.mark.timeout(120)
+def test_kill_and_restart_under_traffic_of_plain_threads(server: NatsContainer, subject: str) -> None:
+    try:
+        with Load([server.url], subject, threads=True) as load:
+            for number in range(1, 4):
+                load.run_for(0.5)
+                server.kill()
+                load.run_for(0.2)
+                server.start_again()
+                load.await_reconnects(dict.fromkeys(load.clients, number))
+            load.run_for(0.5)
+            load.finish()
+    finally:
+        zio.background().close()
+
+
+@pytest.mark.timeout(120)
 def test_shut_down_and_restart_under_traffic(server: NatsContainer, subject: str) -> None:
     def body() -> None:
         with Load([server.url], subject) as load:
@@ -144,7 +160,7 @@ def test_events_of_a_kill_and_what_was_buffered(run: Any, server: NatsContainer,
     run(body)
 
 
-def test_killed_while_the_socket_is_full(run: Any, server: NatsContainer, subject: str) -> None:
+def test_killed_while_the_socket_is_full(server: NatsContainer, subject: str) -> None:
     """The server reads nothing more, a message is cut off in the middle, the server dies: what was written before is
     lost and reported to the last message, and all the rest arrives."""
     count, size = 500, 64 << 10
@@ -176,11 +192,7 @@ def test_killed_while_the_socket_is_full(run: Any, server: NatsContainer, subjec
             assert sub.pending_msgs == 0
             assert nc.stats.reconnects == 1
 
-    if run is zio.run:
-        run(body)
-    else:
-        runtime = zio.background()
-        runtime.call(body)
+    zio.run(body)
 
 
 def test_remaining_count_survives_a_restart(run: Any, server: NatsContainer, subject: str) -> None:

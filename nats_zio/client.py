@@ -27,7 +27,7 @@ from zio.lowlevel import (
     edit_elsewhere,
     here,
     runtime_here,
-    thread_holder,
+    threads_in_scopes,
 )
 
 from . import events
@@ -180,8 +180,8 @@ class Client:
                 frame = b"%b%d\r\n%b\r\n" % (prefix, size, data)
             else:
                 frame, size = self._frame(subject, data, reply, headers)
-            holder = thread_holder()
-            if type(fiber) is not Fiber and holder.scope is holder and not self.loop.forked:  # no scope to be cancelled
+            # The plain case of a plain thread: nothing to be cancelled by, and a flush on its way.
+            if not threads_in_scopes and type(fiber) is not Fiber and not self.loop.forked:
                 outbound = self.outbound
                 with outbound.lock:
                     accepted = outbound.accepted_by_threads + size
@@ -260,7 +260,7 @@ class Client:
         self._prefixes[subject] = prefix
         return prefix
 
-    def _send_elsewhere(self, frame: bytes, size: int, seconds: float | None = None) -> None:
+    def _send_elsewhere(self, frame: bytes, size: int, seconds: float | None = None, at_once: bool = False) -> None:
         """Send a frame from a plain thread or another loop's task: straight into the queue, under its lock.
 
         TimeoutError if there is no room within ``seconds``.
@@ -275,7 +275,7 @@ class Client:
             holder.check_deadlines()  # of the scopes around a plain thread's call
         if holder.scope.cancelled:
             raise zio.Cancelled
-        while not self.outbound.append_from_thread(frame, size):
+        while not self.outbound.append_from_thread(frame, size, at_once):
             call_elsewhere(self.loop, self.outbound.wait_for_room, size, seconds)
 
     # Subscribing.
@@ -424,7 +424,7 @@ class Client:
         requests.add(token, reply, frame, subject)
         start = monotonic()
         try:
-            self._send_elsewhere(frame, size, timeout)
+            self._send_elsewhere(frame, size, timeout, at_once=True)
             left = None if timeout is None else timeout - (monotonic() - start)
             arrived = zio.lowlevel.wait_in_thread(reply, left)
         except BaseException:

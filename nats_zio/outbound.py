@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 WRITE_SIZE = 64 << 10  # so much in one tick is written at once
 ROOM = 1 << 20  # bytes accepted beyond what the socket takes; then publishers wait
 BUSY_WAIT = 500e-6  # seconds that messages may gather while tasks are busy
+TICK = 1e-3  # seconds between two looks at what threads have appended
 QUIET = 200e-6  # a plain thread writes at once if it has not for so many seconds
 
 
@@ -58,7 +59,9 @@ class Outbound:
         self._rest: memoryview | None = None  # what is left to write of it
         self._scheduled = False
         self._scheduled_at = 0.0
-        self._flush_posted = False
+        self._ticking = False  # the loop looks each millisecond whether threads have appended something
+        self._ticked_at = 0
+        self._ticker = _Ticker(self._tick_for_threads)
         self._last_thread_write = 0.0
         self._draining = False  # a task waits for the socket
         self._room = WaitQueue()
@@ -143,8 +146,13 @@ class Outbound:
 
     # Accepting, in a plain thread.
 
-    def append_from_thread(self, frame: bytes, size: int) -> bool:
-        """Append a message and see that it goes out; False if there is no room and the caller has to wait."""
+    def append_from_thread(self, frame: bytes, size: int, at_once: bool = False) -> bool:
+        """Append a message and see that it goes out; False if there is no room and the caller has to wait.
+
+        It is written here and now if nothing was for a while, if much has gathered, or with ``at_once`` (somebody
+        waits for the answer). Otherwise the loop is woken to write, and then looks again each millisecond as long as
+        messages come: waking it for each would cost more than all the rest.
+        """
         with self.lock:
             if self._failure is not None:
                 raise self._failure()
@@ -161,14 +169,26 @@ class Outbound:
             if stream is None or self._rest is not None:
                 return True
             now = perf_counter()
-            if pending + size > WRITE_SIZE or now - self._last_thread_write > QUIET:
+            if at_once or pending + size > WRITE_SIZE or now - self._last_thread_write > QUIET:
                 self._last_thread_write = now
                 self._write(stream)
-            elif not self._flush_posted:
-                self._flush_posted = True
-                self._loop.post(self.flush, optional=True)
-                self.limit_of_threads = self.accepted_by_threads + min(WRITE_SIZE - pending - size, self.max_payload)
+            elif not self._ticking:
+                self._ticking = True
+                self._loop.post(self._tick_for_threads, optional=True)
+            if self._ticking and self._rest is None:
+                self.limit_of_threads = self.accepted_by_threads + min(WRITE_SIZE - size, self.max_payload)
             return True
+
+    def _tick_for_threads(self) -> None:
+        """Write what threads have appended since the last tick; no more ticks when that was nothing."""
+        before, self._ticked_at = self._ticked_at, self.accepted_by_threads
+        if before == self._ticked_at:
+            with self.lock:
+                self._ticking = False
+                self.limit_of_threads = -1
+        else:
+            self._ticker.start(self._loop)
+        self.flush()
 
     # Writing.
 
@@ -199,8 +219,6 @@ class Outbound:
     def flush(self) -> None:
         """Write what has gathered. In the home loop; never blocks."""
         with self.lock:
-            self._flush_posted = False
-            self.limit_of_threads = -1
             stream = self._stream
             if stream is not None and (self.frames or self._rest is not None):
                 self._write(stream)
@@ -210,7 +228,6 @@ class Outbound:
     def _write(self, stream: SocketStream) -> None:
         """Write until all is out or the socket is full. Under the lock."""
         frames = self.frames
-        self.limit_of_threads = -1
         while True:
             rest = self._rest
             if rest is None:
@@ -230,11 +247,12 @@ class Outbound:
             except Exception as exc:
                 self._rest = memoryview(data)
                 self._stream = None
-                self.limit = -1
+                self.limit = self.limit_of_threads = -1
                 self._loop.post(self._on_write_error, exc, optional=True)
                 return
             if sent < len(data):
                 self._rest = memoryview(data)[sent:]
+                self.limit_of_threads = -1
                 if not self._draining:
                     self._draining = True
                     self._loop.post(self._start_draining, optional=True)
@@ -361,6 +379,29 @@ class Outbound:
         """Messages and payload bytes of which it is not proved that the server has them, on a lost connection too."""
         msgs, size = self._in_doubt
         return msgs + self.accepted_msgs - self._proved_msgs, size + self._accepted_bytes - self._proved_bytes
+
+
+class _Ticker:
+    """An entry in the loop's heap of timers: calls ``tick`` once, a millisecond after each ``start``."""
+
+    __slots__ = ("_deadline", "_tick")
+
+    sleeping = True  # for the timer heap: it fires at once
+
+    def __init__(self, tick: Callable[[], None]) -> None:
+        self._tick = tick
+        self._deadline: float | None = None
+
+    def start(self, loop: Loop) -> None:
+        self._deadline = loop.clock.now() + TICK
+        loop.timers.push(self._deadline, self)
+
+    def alive(self, deadline: float) -> bool:
+        return deadline == self._deadline
+
+    def expire(self) -> None:
+        self._deadline = None
+        self._tick()
 
 
 def _payload_size(frame: bytes) -> int:

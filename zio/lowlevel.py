@@ -24,6 +24,7 @@ from ._core import (
     refuse_to_block_here,
     runtime_here,
     thread_holder,
+    threads_in_scopes,
     wait_done,
     wait_in_thread,
 )
@@ -49,6 +50,7 @@ __all__ = [
     "refuse_to_block_here",
     "runtime_here",
     "thread_holder",
+    "threads_in_scopes",
     "wait_done",
     "wait_in_thread",
 ]

@@ -3,7 +3,7 @@
 It imports nothing from the rest of ``zio``; the rest uses the names below.
 """
 
-from .cancel import CancelScope, current_holder, move_on_after, shield, thread_holder, timeout
+from .cancel import CancelScope, current_holder, move_on_after, shield, thread_holder, threads_in_scopes, timeout
 from .clock import Clock, MonotonicClock, VirtualClock
 from .errors import (
     BlockingNotAllowed,
@@ -81,6 +81,7 @@ __all__ = [
     "shield",
     "timeout",
     "thread_holder",
+    "threads_in_scopes",
     "wait_done",
     "wait_in_thread",
     "worker_loop",

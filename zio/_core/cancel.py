@@ -310,6 +310,10 @@ class Blocked(Protocol):
     def interrupt(self) -> None: ...
 
 
+# The plain threads that are inside a scope. Empty, as it mostly is, a hot call need not look its thread up.
+threads_in_scopes: set[ThreadHolder] = set()
+
+
 class ThreadHolder(Holder):
     """The place of a plain thread in the cancel tree, and its identity as owner of locks."""
 
@@ -325,6 +329,12 @@ class ThreadHolder(Holder):
 
     def now(self) -> float:
         return monotonic()
+
+    def scope_changed(self) -> None:
+        if self.scope is self:
+            threads_in_scopes.discard(self)
+        else:
+            threads_in_scopes.add(self)
 
     def cancel_arrived(self) -> None:
         blocked = self.blocked  # read once: this may run in another thread
