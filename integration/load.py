@@ -137,7 +137,7 @@ class Publisher:
 
 
 class Load:
-    """``with Load(urls, subject) as load:`` connects its clients, in turn to each of the servers, and sets them to work.
+    """``with Load(urls, subject) as load:`` connects clients, in turn to each of the servers, and sets them to work.
 
     `group=False`: no subscriptions in a queue group. `threads=True`: the work is done by plain threads, for a test that
     is no task itself; the clients live in the background runtime then, and handlers run in threads of theirs.

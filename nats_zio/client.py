@@ -8,16 +8,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import Enum
 from itertools import count
-from time import monotonic
 from typing import TYPE_CHECKING, Any, Self
 
 from greenlet import getcurrent
 
 import zio
 from zio.lowlevel import (
-    FAILED,
-    TIMED_OUT,
-    WOKEN,
     Fiber,
     Waiter,
     WaitQueue,
@@ -36,23 +32,21 @@ from .errors import (
     DisconnectedError,
     DrainingError,
     Error,
-    HeadersNotSupportedError,
     OptionError,
     TimeoutError,
 )
+from .framing import Framer
 from .ids import Nuid
 from .options import Options, check_limit, check_overflow, make_options
 from .outbound import Outbound
 from .protocol import (
     ServerInfo,
     check_control_line,
-    check_publish_subject,
     check_queue,
     check_subscribe_subject,
-    encode_headers,
     encoder,
 )
-from .requests import Requests, ThreadReply
+from .requests import Requests
 from .servers import Server, parse_servers
 from .session import Session, closed_error
 from .subscription import DEFAULT, ClosedReason, Subscription
@@ -64,16 +58,14 @@ if TYPE_CHECKING:
 
     from .errors import PermissionDeniedError
     from .events import Event, Receiver
+    from .framing import Data
     from .message import Message
     from .protocol import HeadersInput, ServerErrorInfo
 
 logger = logging.getLogger("nats_zio")
 
-Data = bytes | bytearray | memoryview | str
-
 CLOSE_TIMEOUT = 2.0  # seconds that close() gives to what was accepted
 DRAIN_TIMEOUT = 30.0
-PREFIXES = 4096  # checked subjects remembered
 
 
 class Status(Enum):
@@ -144,7 +136,8 @@ class Client:
         self._session = Session(self, servers)
         self._status = Status.CONNECTING
         self._sids = count(1)
-        self._prefixes: dict[str, bytes] = {}
+        self.framer = Framer(lambda: self._session.info.headers)
+        self._prefixes = self.framer.prefixes
         self._receivers: list[Receiver] = []
         self._nuid = Nuid(runtime.random)
         self.in_use: set[Subscription] = set()  # that have a handler at work, or are iterated
@@ -179,7 +172,7 @@ class Client:
                 size = len(data)
                 frame = b"%b%d\r\n%b\r\n" % (prefix, size, data)
             else:
-                frame, size = self._frame(subject, data, reply, headers)
+                frame, size = self.framer.frame(subject, data, reply, headers)
             # The plain case of a plain thread: nothing to be cancelled by, and a flush on its way.
             if not threads_in_scopes and type(fiber) is not Fiber and not self.loop.forked:
                 outbound = self.outbound
@@ -189,7 +182,7 @@ class Client:
                         outbound.frames.append(frame)
                         outbound.accepted_by_threads = accepted
                         return
-            self._send_elsewhere(frame, size)
+            self.send_elsewhere(frame, size)
             return
         loop = self.loop
         budget = loop.budget
@@ -202,7 +195,7 @@ class Client:
             size = len(data)
             frame = b"%b%d\r\n%b\r\n" % (prefix, size, data)
         else:
-            frame, size = self._frame(subject, data, reply, headers)
+            frame, size = self.framer.frame(subject, data, reply, headers)
         outbound = self.outbound
         if outbound.accepted + size > outbound.limit:
             outbound.admit(size)
@@ -218,7 +211,7 @@ class Client:
         frame = b"PUB %b %d\r\n%b\r\n" % (reply.encode("utf-8", "surrogateescape"), size, data)
         fiber = getcurrent()
         if type(fiber) is not Fiber or fiber.loop is not self.loop:
-            self._send_elsewhere(frame, size)
+            self.send_elsewhere(frame, size)
             return
         loop = self.loop
         budget = loop.budget
@@ -232,35 +225,7 @@ class Client:
         outbound.frames.append(frame)
         outbound.accepted += size
 
-    def _frame(self, subject: str, data: Data, reply: str | None, headers: HeadersInput | None) -> tuple[bytes, int]:
-        """The frame of a message and its size, everything checked."""
-        payload = _payload(data)
-        size = len(payload)
-        prefix = self._prefixes.get(subject) if type(subject) is str else None
-        if prefix is None:
-            prefix = self._check_subject(subject)
-        if reply is None and not headers:
-            return b"%b%d\r\n%b\r\n" % (prefix, size, payload), size
-        if reply is not None:
-            check_publish_subject(reply)
-            check_control_line(subject, reply)
-        raw = None
-        if headers:
-            raw = encode_headers(headers)
-            if not self._session.info.headers:
-                raise HeadersNotSupportedError(f"{self._session.server} does not support headers")
-            size += len(raw)
-        return encoder.pub(subject, reply, payload, raw), size
-
-    def _check_subject(self, subject: str) -> bytes:
-        check_publish_subject(subject)
-        prefix = encoder.pub_prefix(subject)
-        if len(self._prefixes) >= PREFIXES:
-            self._prefixes.clear()
-        self._prefixes[subject] = prefix
-        return prefix
-
-    def _send_elsewhere(self, frame: bytes, size: int, seconds: float | None = None, at_once: bool = False) -> None:
+    def send_elsewhere(self, frame: bytes, size: int, seconds: float | None = None, at_once: bool = False) -> None:
         """Send a frame from a plain thread or another loop's task: straight into the queue, under its lock.
 
         TimeoutError if there is no room within ``seconds``.
@@ -269,7 +234,7 @@ class Client:
         if loop.forked or loop.closed:
             loop.check_usable()
         if self._closed:
-            self._check_open()
+            self.check_open()
         holder = current_holder()
         if holder.scope is not holder and type(getcurrent()) is not Fiber:
             holder.check_deadlines()  # of the scopes around a plain thread's call
@@ -328,7 +293,7 @@ class Client:
         pending_bytes: int | None,
         overflow: str,
     ) -> Subscription:
-        self._check_open()
+        self.check_open()
         if self._status is Status.DRAINING:
             raise DrainingError("the client is draining; it takes no new subscriptions")
         sub = Subscription(
@@ -359,94 +324,9 @@ class Client:
         after the request was written; PermissionDeniedError. While disconnected it waits for the reconnect.
         Cancelled, a reply that comes later is dropped.
         """
-        if timeout is DEFAULT:
-            timeout = self.options.request_timeout
-        fiber = getcurrent()
-        if type(fiber) is not Fiber or fiber.loop is not self.loop:
-            return self._request_elsewhere(subject, data, timeout, headers)
-        loop = self.loop
-        if loop.budget <= 0:
-            loop.checkpoint(fiber)
-        else:
-            loop.budget -= 1
-        requests = self.requests
-        if not requests.opened:
-            self._check_open()
-            requests.open()
-        token = requests.new_token()
-        frame, size = self._request_frame(subject, data, token, headers)
-        outbound = self.outbound
-        left = timeout
-        if outbound.accepted + size > outbound.limit:
-            if timeout is None:
-                outbound.admit(size)
-            else:
-                deadline = loop.clock.now() + timeout
-                outbound.admit(size, deadline)
-                left = deadline - loop.clock.now()
-        outbound.frames.append(frame)
-        outbound.accepted += size
-        waiter = Waiter(fiber, "a reply")
-        requests.add(token, waiter, frame, subject)
-        state = loop.park(waiter) if left is None else loop.park_for(waiter, left)
-        if state == WOKEN:
-            return waiter.value  # type: ignore[no-any-return]
-        requests.forget(token)
-        if state == FAILED:
-            raise waiter.value
-        if state == TIMED_OUT and not fiber.cancelled:
-            raise self._request_timeout(subject, timeout)
-        raise zio.Cancelled
-
-    def _request_frame(self, subject: str, data: Data, token: str, headers: HeadersInput | None) -> tuple[bytes, int]:
-        prefix = self._prefixes.get(subject) if type(subject) is str else None
-        if prefix is None:
-            prefix = self._check_subject(subject)
-        payload = _payload(data)
-        if headers:
-            return self._frame(subject, payload, self.requests.prefix.decode() + token, headers)
-        size = len(payload)
-        return b"%b%b%b %d\r\n%b\r\n" % (prefix, self.requests.prefix, token.encode(), size, payload), size
-
-    def _request_elsewhere(
-        self, subject: str, data: Data, timeout: float | None, headers: HeadersInput | None
-    ) -> Message:
-        if type(getcurrent()) is Fiber:  # a task of another loop
-            return call_elsewhere(self.loop, self._request_here, subject, data, timeout, headers)  # type: ignore[no-any-return]
-        self.loop.check_usable()
-        zio.lowlevel.refuse_to_block_here(Client.request)
-        requests = self.requests
-        if not requests.opened:
-            call_elsewhere(self.loop, self._open_requests)
-        reply = ThreadReply()
-        token = requests.new_token()
-        frame, size = self._request_frame(subject, data, token, headers)
-        requests.add(token, reply, frame, subject)
-        start = monotonic()
-        try:
-            self._send_elsewhere(frame, size, timeout, at_once=True)
-            left = None if timeout is None else timeout - (monotonic() - start)
-            arrived = zio.lowlevel.wait_in_thread(reply, left)
-        except BaseException:
-            requests.forget(token)
-            raise
-        if not arrived:
-            requests.forget(token)
-            raise self._request_timeout(subject, timeout)
-        if reply.error is not None:
-            raise reply.error
-        return reply.value  # type: ignore[no-any-return]
-
-    def _request_here(self, subject: str, data: Data, timeout: float | None, headers: HeadersInput | None) -> Message:
-        return self.request(subject, data, timeout=timeout, headers=headers)
-
-    def _open_requests(self) -> None:
-        self._check_open()
-        self.requests.open()
-
-    def _request_timeout(self, subject: str, timeout: float | None) -> TimeoutError:
-        note = "" if self.is_connected else " (not connected)"
-        return TimeoutError(f"no reply from {subject!r} within {timeout} s{note}")
+        return self.requests.request(
+            subject, data, self.options.request_timeout if timeout is DEFAULT else timeout, headers
+        )
 
     def subscribe_inbox(self, subject: str, deliver: Callable[[list[Message]], None]) -> None:
         """Subscribe an inbox of the client's own: no queue, no limits, batches go to ``deliver``."""
@@ -485,7 +365,7 @@ class Client:
         loop = self.loop
         if fiber.cancelled or loop.budget <= 0:
             loop.checkpoint(fiber)
-        self._check_open()
+        self.check_open()
         deadline = None if timeout is None else loop.clock.now() + timeout
         while self._session.connection is None:
             self._wait_for_connection(fiber, deadline, timeout)
@@ -503,7 +383,7 @@ class Client:
         self._restored_waiters.append(waiter)
         if not self.loop.wait(waiter, left, self._restored_waiters.remove):
             raise TimeoutError(f"not connected within {timeout} s")
-        self._check_open()
+        self.check_open()
 
     # Ending.
 
@@ -656,7 +536,7 @@ class Client:
         for receiver in self._receivers:
             receiver.close()
 
-    def _check_open(self) -> None:
+    def check_open(self) -> None:
         if self._closed:
             raise closed_error(self._closed_by)
 
@@ -738,7 +618,7 @@ class Client:
         edit_elsewhere(self.loop, self._force_reconnect)
 
     def _force_reconnect(self) -> None:
-        self._check_open()
+        self.check_open()
         self._session.reconnect_anyway()
 
     # For the session and the subscriptions, at home.
@@ -830,17 +710,6 @@ class Inbox:
 
     def deliver(self, messages: list[Message], bound: int) -> None:
         self._deliver(messages)
-
-
-def _payload(data: Any) -> bytes:
-    """The bytes to send. A copy where the caller could change them before they go out."""
-    if type(data) is bytes:
-        return data
-    if isinstance(data, str):
-        return data.encode()
-    if isinstance(data, (bytes, bytearray, memoryview)):
-        return bytes(data)
-    raise TypeError(f"data must be bytes, bytearray, memoryview or str, not {type(data).__name__}")
 
 
 def _nothing(waiter: Waiter) -> None:

@@ -6,18 +6,34 @@ waits on a lock of its own; only the first request of a client needs the home lo
 
 from __future__ import annotations
 
-import threading
 from itertools import count
+from time import monotonic
 from typing import TYPE_CHECKING, Any, Protocol
 
-from .errors import DisconnectedError, NoRespondersError, PermissionDeniedError
+from greenlet import getcurrent
+
+import zio
+from zio.lowlevel import (
+    FAILED,
+    TIMED_OUT,
+    WOKEN,
+    Fiber,
+    Waiter,
+    call_elsewhere,
+    refuse_to_block_here,
+    wait_in_thread,
+)
+
+from .errors import DisconnectedError, NoRespondersError, PermissionDeniedError, TimeoutError
+from .latch import ThreadLatch
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from .client import Client
+    from .framing import Data
     from .message import Message
-    from .protocol import ServerErrorInfo
+    from .protocol import HeadersInput, ServerErrorInfo
 
 _NO_RESPONDERS = b"NATS/1.0 503"
 
@@ -27,42 +43,6 @@ class Replied(Protocol):
 
     def wake(self, value: Any = None, source: object = None) -> bool: ...
     def fail(self, error: BaseException) -> bool: ...
-
-
-class ThreadReply:
-    """A reply that a plain thread waits for."""
-
-    __slots__ = ("_lock", "error", "settled", "value")
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._lock.acquire()
-        self.settled = False
-        self.value: Any = None
-        self.error: BaseException | None = None
-
-    def wake(self, value: Any = None, source: object = None) -> bool:
-        self.value = value
-        self.settled = True
-        self.interrupt()
-        return True
-
-    def fail(self, error: BaseException) -> bool:
-        self.error = error
-        self.settled = True
-        self.interrupt()
-        return True
-
-    def wait(self, seconds: float) -> bool:
-        """Until an outcome or an interruption, at most ``seconds``."""
-        return self._lock.acquire(timeout=max(seconds, 0))
-
-    def interrupt(self) -> None:
-        """Have ``wait`` return."""
-        try:
-            self._lock.release()
-        except RuntimeError:
-            return  # it is about to return anyway
 
 
 class Requests:
@@ -77,8 +57,79 @@ class Requests:
         self._pending: dict[str, tuple[Replied, bytes, str]] = {}
         self._tokens = count(1)
 
+    def request(self, subject: str, data: Data, timeout: float | None, headers: HeadersInput | None) -> Message:
+        """``Client.request``: from any task or thread."""
+        client = self._client
+        loop = client.loop
+        fiber = getcurrent()
+        if type(fiber) is not Fiber:
+            return self._request_in_thread(subject, data, timeout, headers)
+        if fiber.loop is not loop:
+            return call_elsewhere(loop, self.request, subject, data, timeout, headers)  # type: ignore[no-any-return]
+        if loop.budget <= 0:
+            loop.checkpoint(fiber)
+        else:
+            loop.budget -= 1
+        if not self._inbox:
+            self.open()
+        token = str(next(self._tokens))
+        frame, size = client.framer.request_frame(subject, data, self.prefix, token, headers)
+        outbound = client.outbound
+        left = timeout
+        if outbound.accepted + size > outbound.limit:
+            if timeout is None:
+                outbound.admit(size)
+            else:
+                deadline = loop.clock.now() + timeout
+                outbound.admit(size, deadline)
+                left = deadline - loop.clock.now()
+        outbound.frames.append(frame)
+        outbound.accepted += size
+        waiter = Waiter(fiber, "a reply")
+        self.add(token, waiter, frame, subject)
+        state = loop.park(waiter) if left is None else loop.park_for(waiter, left)
+        if state == WOKEN:
+            return waiter.value  # type: ignore[no-any-return]
+        self.forget(token)
+        if state == FAILED:
+            raise waiter.value
+        if state == TIMED_OUT and not fiber.cancelled:
+            raise self._timed_out(subject, timeout)
+        raise zio.Cancelled
+
+    def _request_in_thread(
+        self, subject: str, data: Data, timeout: float | None, headers: HeadersInput | None
+    ) -> Message:
+        client = self._client
+        client.loop.check_usable()
+        refuse_to_block_here(self.request)
+        if not self._inbox:
+            call_elsewhere(client.loop, self.open)
+        reply = ThreadLatch()
+        token = str(next(self._tokens))
+        frame, size = client.framer.request_frame(subject, data, self.prefix, token, headers)
+        self.add(token, reply, frame, subject)
+        start = monotonic()
+        try:
+            client.send_elsewhere(frame, size, timeout, at_once=True)
+            arrived = wait_in_thread(reply, None if timeout is None else timeout - (monotonic() - start))
+        except BaseException:
+            self.forget(token)
+            raise
+        if not arrived:
+            self.forget(token)
+            raise self._timed_out(subject, timeout)
+        if reply.error is not None:
+            raise reply.error
+        return reply.value  # type: ignore[no-any-return]
+
+    def _timed_out(self, subject: str, timeout: float | None) -> TimeoutError:
+        note = "" if self._client.is_connected else " (not connected)"
+        return TimeoutError(f"no reply from {subject!r} within {timeout} s{note}")
+
     def open(self) -> None:
-        """Subscribe the shared inbox. In the home loop, once."""
+        """Subscribe the shared inbox. In the home loop, once. ConnectionClosedError."""
+        self._client.check_open()
         if not self._inbox:
             inbox = self._client.new_inbox()
             self.prefix = inbox.encode() + b"."
@@ -86,14 +137,6 @@ class Requests:
             self._client.subscribe_inbox(f"{inbox}.*", self.deliver)
             self._inbox = inbox
             self._denied = None
-
-    @property
-    def opened(self) -> bool:
-        return bool(self._inbox)
-
-    def new_token(self) -> str:
-        """The token of a new request."""
-        return str(next(self._tokens))
 
     def add(self, token: str, waiter: Replied, frame: bytes, subject: str) -> None:
         """From now on a reply with ``token`` wakes ``waiter``. The frame tells after a disconnect if it was written."""

@@ -33,8 +33,8 @@ from zio.lowlevel import (
 
 from .errors import Error, SlowConsumerError, SubscriptionClosedError, SubscriptionLostError, TimeoutError
 from .handlers import HandlerRunner
+from .latch import ThreadLatch
 from .options import check_limit
-from .requests import ThreadReply
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -94,7 +94,7 @@ class Subscription:
         self._cb = cb
         self._queue: deque[Message] = deque()
         self._waiters = WaitQueue()
-        self._sleepers: deque[ThreadReply] = deque()  # plain threads that wait
+        self._sleepers: deque[ThreadLatch] = deque()  # plain threads that wait
         self._received = 0  # since the beginning, dropped ones included
         self._received_before = 0  # of the received: on earlier connections; the server counts from zero on each
         self._given_up = 0  # of the received: not kept, or discarded by unsubscribe
@@ -154,7 +154,7 @@ class Subscription:
         if self._watchers.items:
             loop.post(self._emptied, optional=True)
         while True:
-            sleeper = ThreadReply()
+            sleeper = ThreadLatch()
             self._sleepers.append(sleeper)
             # Only now a look at the queue: the loop adds to it first, and then looks for sleepers.
             try:
@@ -176,7 +176,7 @@ class Subscription:
             if not arrived:
                 raise TimeoutError(f"no message on {self.subject!r} within {timeout} s")
 
-    def _forget_sleeper(self, sleeper: ThreadReply) -> bool:
+    def _forget_sleeper(self, sleeper: ThreadLatch) -> bool:
         """Whether it was still asleep."""
         try:
             self._sleepers.remove(sleeper)

@@ -1,0 +1,80 @@
+"""Messages of the user made into frames: everything checked, and checked subjects remembered."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from .errors import HeadersNotSupportedError
+from .protocol import check_control_line, check_publish_subject, encode_headers, encoder
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from .protocol import HeadersInput
+
+Data = bytes | bytearray | memoryview | str
+
+REMEMBERED = 4096  # checked subjects
+
+
+class Framer:
+    """Makes PUB and HPUB frames.
+
+    ``prefixes`` has, for each subject checked before, the beginning of its plain frames: hot paths look there
+    first and format ``b"%b%d\\r\\n%b\\r\\n" % (prefix, len(data), data)`` themselves.
+    """
+
+    def __init__(self, headers_supported: Callable[[], bool]) -> None:
+        self.prefixes: dict[str, bytes] = {}
+        self._headers_supported = headers_supported
+
+    def frame(self, subject: str, data: Data, reply: str | None, headers: HeadersInput | None) -> tuple[bytes, int]:
+        """The frame of a message and its size: payload and headers, in bytes."""
+        data = payload(data)
+        size = len(data)
+        prefix = self.prefix(subject)
+        if reply is None and not headers:
+            return b"%b%d\r\n%b\r\n" % (prefix, size, data), size
+        if reply is not None:
+            check_publish_subject(reply)
+            check_control_line(subject, reply)
+        raw = None
+        if headers:
+            raw = encode_headers(headers)
+            if not self._headers_supported():
+                raise HeadersNotSupportedError("the server does not support headers")
+            size += len(raw)
+        return encoder.pub(subject, reply, data, raw), size
+
+    def request_frame(
+        self, subject: str, data: Data, inbox: bytes, token: str, headers: HeadersInput | None
+    ) -> tuple[bytes, int]:
+        """Like ``frame``, with a reply subject of our own making, ``inbox`` and ``token``, which needs no check."""
+        if headers:
+            return self.frame(subject, data, inbox.decode() + token, headers)
+        prefix = self.prefix(subject)
+        data = payload(data)
+        size = len(data)
+        return b"%b%b%b %d\r\n%b\r\n" % (prefix, inbox, token.encode(), size, data), size
+
+    def prefix(self, subject: str) -> bytes:
+        """The beginning of a plain frame to ``subject``; BadSubjectError."""
+        prefix = self.prefixes.get(subject) if type(subject) is str else None
+        if prefix is None:
+            check_publish_subject(subject)
+            prefix = encoder.pub_prefix(subject)
+            if len(self.prefixes) >= REMEMBERED:
+                self.prefixes.clear()
+            self.prefixes[subject] = prefix
+        return prefix
+
+
+def payload(data: Any) -> bytes:
+    """The bytes to send. A copy where the caller could change them before they go out."""
+    if type(data) is bytes:
+        return data
+    if isinstance(data, str):
+        return data.encode()
+    if isinstance(data, (bytes, bytearray, memoryview)):
+        return bytes(data)
+    raise TypeError(f"data must be bytes, bytearray, memoryview or str, not {type(data).__name__}")
