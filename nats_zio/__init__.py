@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
-    from .client import Client, DrainReport, Stats, Status, connect
+    from .client import Client, Stats, Status, connect
+    from .draining import DrainReport
     from .errors import (
         AuthError,
         BadSubjectError,
@@ -47,7 +48,8 @@ if TYPE_CHECKING:
     from .subscription import ClosedReason, Subscription
 
 _HOMES = {
-    "client": ("Client", "DrainReport", "Stats", "Status", "connect"),
+    "client": ("Client", "Stats", "Status", "connect"),
+    "draining": ("DrainReport",),
     "errors": (
         "AuthError",
         "BadSubjectError",

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import threading
-from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import Enum
 from itertools import count
@@ -19,7 +18,6 @@ from zio.lowlevel import (
     WaitQueue,
     call_elsewhere,
     current_holder,
-    current_owner,
     edit_elsewhere,
     here,
     runtime_here,
@@ -27,9 +25,8 @@ from zio.lowlevel import (
 )
 
 from . import events
+from .draining import DRAIN_TIMEOUT, Draining, DrainReport
 from .errors import (
-    ConnectionClosedError,
-    DisconnectedError,
     DrainingError,
     Error,
     OptionError,
@@ -52,7 +49,7 @@ from .session import Session, closed_error
 from .subscription import DEFAULT, ClosedReason, Subscription
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
 
     from zio.lowlevel import Loop
 
@@ -65,7 +62,6 @@ if TYPE_CHECKING:
 logger = logging.getLogger("nats_zio")
 
 CLOSE_TIMEOUT = 2.0  # seconds that close() gives to what was accepted
-DRAIN_TIMEOUT = 30.0
 
 
 class Status(Enum):
@@ -87,18 +83,6 @@ class Stats:
     in_bytes: int
     out_bytes: int
     reconnects: int
-
-
-@dataclass(frozen=True, slots=True)
-class DrainReport:
-    """What ``drain`` left behind: pending messages that nobody has taken, by subscription, and whether time ran out."""
-
-    unread: dict[Subscription, int]
-    timed_out: bool = False
-
-    @property
-    def unread_msgs(self) -> int:
-        return sum(self.unread.values())
 
 
 def connect(servers: str | list[str] | tuple[str, ...] = "nats://127.0.0.1:4222", **options: Any) -> Client:
@@ -141,12 +125,11 @@ class Client:
         self._receivers: list[Receiver] = []
         self._nuid = Nuid(runtime.random)
         self.in_use: set[Subscription] = set()  # that have a handler at work, or are iterated
-        self.draining: list[Any] = []  # the tasks and threads that wait in a drain
+        self.draining = Draining(self)
         self._closed_by: BaseException | None = None
         self._closed = False
         self._close_waiters = WaitQueue()
         self._restored_waiters: list[Waiter] = []  # who waits for the reconnect
-        self._draining: zio.Future[DrainReport | None] | None = None
 
     def open(self) -> Client:
         """Make the first connection. Once, in the home loop."""
@@ -346,7 +329,7 @@ class Client:
         At most ``timeout`` seconds (default: ``request_timeout``): then TimeoutError. DisconnectedError if the
         connection breaks before; ConnectionClosedError.
         """
-        call_elsewhere(self.loop, self._flush, self.options.request_timeout if timeout is DEFAULT else timeout)
+        call_elsewhere(self.loop, self.flush_here, self.options.request_timeout if timeout is DEFAULT else timeout)
 
     def rtt(self, timeout: float | None = DEFAULT) -> float:
         """Seconds of one round trip to the server. Errors like ``flush``."""
@@ -357,10 +340,10 @@ class Client:
         clock = self.loop.clock
         self.outbound.flush()
         start = clock.now()
-        self._flush(timeout)
+        self.flush_here(timeout)
         return clock.now() - start
 
-    def _flush(self, timeout: float | None) -> None:
+    def flush_here(self, timeout: float | None) -> None:
         fiber = here()
         loop = self.loop
         if fiber.cancelled or loop.budget <= 0:
@@ -393,89 +376,14 @@ class Client:
         Waits for handlers other than the caller and for iterators of other tasks, at most ``timeout`` seconds.
         The report counts what stays unread. Does nothing on a closed client.
         """
-        return call_elsewhere(self.loop, self._drain, timeout)  # type: ignore[no-any-return]
-
-    def _drain(self, timeout: float | None) -> DrainReport:
-        deadline = None if timeout is None else self.loop.clock.now() + timeout
-        while self._draining is not None and not self._closed:
-            with self._not_waited_for():
-                report = self._draining.result(self._left(deadline))
-            if report is not None:
-                return report
-        if self._closed:
-            return DrainReport({})
-        future: zio.Future[DrainReport | None] = zio.Future()
-        self._draining = future
-        self._status = Status.DRAINING
-        subs = {sub for sub in self.subscriptions.values() if isinstance(sub, Subscription)}.union(self.in_use)
-        report = None
-        timed_out = False
-        try:
-            try:
-                self.drain_subscriptions(list(subs), timeout)
-                self._send_all(deadline)
-            except (TimeoutError, ConnectionClosedError):
-                timed_out = True
-            unread = DrainReport({sub: sub.pending_msgs for sub in subs if sub.pending_msgs}, timed_out)
-            self._close(None)
-            report = unread
-            return report
-        finally:
-            self._draining = None
-            future.set_result(report)  # None, if this one was cancelled: then the next in line drains
-
-    def _send_all(self, deadline: float | None) -> None:
-        """Have the server confirm what was published, if need be after a reconnect."""
-        while self._session.connection is not None or self.outbound.frames:
-            try:
-                self._flush(self._left(deadline))
-            except DisconnectedError:
-                continue
-            return
-
-    def drain_subscriptions(self, subs: list[Subscription], timeout: float | None) -> None:
-        """Unsubscribe, wait for what is on its way, then for those who handle it. At home."""
-        if self._closed:
-            return
-        deadline = None if timeout is None else self.loop.clock.now() + timeout
-        live = [sub for sub in subs if not sub.closed]
-        if live:
-            for sub in live:
-                self.outbound.control(encoder.unsub(sub.sid))
-            try:
-                if self._session.connection is not None:
-                    self._flush(self._left(deadline))
-            except DisconnectedError:
-                pass  # then nothing is on its way any more
-            finally:
-                for sub in live:
-                    sub.close(ClosedReason.DRAINED, None)
-        with self._not_waited_for():
-            for sub in subs:
-                if not sub.wait_settled(self._left(deadline)):
-                    raise TimeoutError(f"{sub!r} was not handled within {timeout} s")
-
-    @contextmanager
-    def _not_waited_for(self) -> Iterator[None]:
-        """Around a wait in a drain: no drain waits for a handler or a loop over messages that is itself in one."""
-        me = current_owner()
-        self.draining.append(me)
-        for sub in list(self.in_use):
-            sub.look_again()
-        try:
-            yield
-        finally:
-            self.draining.remove(me)
-
-    def _left(self, deadline: float | None) -> float | None:
-        return None if deadline is None else max(deadline - self.loop.clock.now(), 0)
+        return call_elsewhere(self.loop, self.draining.drain, timeout)  # type: ignore[no-any-return]
 
     def close(self) -> None:
         """Send what was accepted (at most 2 s, not cut short by a cancel), then end. Does nothing if closed."""
         if not self._closed and not self.loop.forked:
-            call_elsewhere(self.loop, self._close, None)
+            call_elsewhere(self.loop, self.close_here, None)
 
-    def _close(self, error: BaseException | None) -> None:
+    def close_here(self, error: BaseException | None) -> None:
         if self.closing:
             if not self._closed:  # another task is at it
                 waiter = Waiter(here(), self)
@@ -486,7 +394,7 @@ class Client:
         with zio.shield():
             try:
                 if self._session.connection is not None:
-                    self._flush(CLOSE_TIMEOUT)
+                    self.flush_here(CLOSE_TIMEOUT)
             except (Error, zio.Cancelled) as exc:
                 self._report_lost(exc)
             else:
@@ -509,7 +417,7 @@ class Client:
 
     def _close_at_end(self) -> None:
         """The runtime ends."""
-        self._close(None)
+        self.close_here(None)
 
     def closed_by(self, error: BaseException) -> None:
         """The session has given up."""
@@ -535,6 +443,15 @@ class Client:
         self.emit(events.Closed(error))
         for receiver in self._receivers:
             receiver.close()
+
+    def begin_draining(self) -> None:
+        """From now on there are no new subscriptions."""
+        self._status = Status.DRAINING
+
+    @property
+    def all_written(self) -> bool:
+        """Not connected, and nothing kept for the next connection: there is nothing to confirm."""
+        return self._session.connection is None and not self.outbound.frames
 
     def check_open(self) -> None:
         if self._closed:

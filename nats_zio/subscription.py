@@ -290,7 +290,7 @@ class Subscription:
         Waits for the handler and for iterators of other tasks, at most ``timeout`` seconds: then TimeoutError.
         What nobody iterates stays readable. Does nothing on a closed client or subscription.
         """
-        call_elsewhere(self._loop, self._client.drain_subscriptions, [self], timeout)
+        call_elsewhere(self._loop, self._client.draining.drain_subscriptions, [self], timeout)
 
     def set_pending_limits(self, msgs: int | None, bytes: int | None) -> None:
         """Change the limits of pending messages and payload bytes; None is no limit."""
@@ -474,8 +474,8 @@ class Subscription:
     def settled(self) -> bool:
         """Whether nobody but the caller has anything left to do with it."""
         if self._runner is not None:
-            return self._runner.idle(self._client.draining)
-        draining = self._client.draining
+            return self._runner.idle(self._client.draining.excused)
+        draining = self._client.draining.excused
         owners = list(self._iterators.values())
         return all(owner in draining or getattr(owner, "done", False) for owner in owners)
 

@@ -1,0 +1,121 @@
+"""Draining: what came is handled, what was published goes out, then the end."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import zio
+from zio.lowlevel import current_owner
+
+from .errors import ConnectionClosedError, DisconnectedError, TimeoutError
+from .protocol import encoder
+from .subscription import ClosedReason, Subscription
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from .client import Client
+
+DRAIN_TIMEOUT = 30.0  # seconds
+
+
+@dataclass(frozen=True, slots=True)
+class DrainReport:
+    """What ``drain`` left behind: pending messages that nobody has taken, by subscription, and whether time ran out."""
+
+    unread: dict[Subscription, int]
+    timed_out: bool = False
+
+    @property
+    def unread_msgs(self) -> int:
+        """How many messages stay unread in all."""
+        return sum(self.unread.values())
+
+
+class Draining:
+    """The drains of a client. All of it runs in the client's home loop."""
+
+    def __init__(self, client: Client) -> None:
+        self._client = client
+        self._under_way: zio.Future[DrainReport | None] | None = None
+        self.excused: list[Any] = []  # the tasks and threads that wait in a drain: no drain waits for them
+
+    def drain(self, timeout: float | None) -> DrainReport:
+        """``Client.drain``."""
+        client = self._client
+        deadline = None if timeout is None else client.loop.clock.now() + timeout
+        while self._under_way is not None and not client.is_closed:
+            with self._not_waited_for():
+                report = self._under_way.result(self._left(deadline))
+            if report is not None:
+                return report
+        if client.is_closed:
+            return DrainReport({})
+        future: zio.Future[DrainReport | None] = zio.Future()
+        self._under_way = future
+        client.begin_draining()
+        subs = {sub for sub in client.subscriptions.values() if isinstance(sub, Subscription)}.union(client.in_use)
+        report = None
+        timed_out = False
+        try:
+            try:
+                self.drain_subscriptions(list(subs), timeout)
+                self._send_all(deadline)
+            except (TimeoutError, ConnectionClosedError):
+                timed_out = True
+            unread = DrainReport({sub: sub.pending_msgs for sub in subs if sub.pending_msgs}, timed_out)
+            client.close_here(None)
+            report = unread
+            return report
+        finally:
+            self._under_way = None
+            future.set_result(report)  # None, if this one was cancelled: then the next in line drains
+
+    def drain_subscriptions(self, subs: list[Subscription], timeout: float | None) -> None:
+        """Unsubscribe, wait for what is on its way, then for those who handle it. TimeoutError."""
+        client = self._client
+        if client.is_closed:
+            return
+        deadline = None if timeout is None else client.loop.clock.now() + timeout
+        live = [sub for sub in subs if not sub.closed]
+        if live:
+            for sub in live:
+                client.outbound.control(encoder.unsub(sub.sid))
+            try:
+                if client.is_connected:
+                    client.flush_here(self._left(deadline))
+            except DisconnectedError:
+                pass  # then nothing is on its way any more
+            finally:
+                for sub in live:
+                    sub.close(ClosedReason.DRAINED, None)
+        with self._not_waited_for():
+            for sub in subs:
+                if not sub.wait_settled(self._left(deadline)):
+                    raise TimeoutError(f"{sub!r} was not handled within {timeout} s")
+
+    def _send_all(self, deadline: float | None) -> None:
+        """Have the server confirm what was published, if need be after a reconnect."""
+        while not self._client.all_written:
+            try:
+                self._client.flush_here(self._left(deadline))
+            except DisconnectedError:
+                continue
+            return
+
+    @contextmanager
+    def _not_waited_for(self) -> Iterator[None]:
+        """Around a wait in a drain: no drain waits for a handler or a loop over messages that is itself in one."""
+        me = current_owner()
+        self.excused.append(me)
+        for sub in list(self._client.in_use):
+            sub.look_again()
+        try:
+            yield
+        finally:
+            self.excused.remove(me)
+
+    def _left(self, deadline: float | None) -> float | None:
+        return None if deadline is None else max(deadline - self._client.loop.clock.now(), 0)
