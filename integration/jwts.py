@@ -61,6 +61,8 @@ class Operator:
 
     def __init__(self) -> None:
         self.key = Key(nkeys.PREFIX_BYTE_OPERATOR)
+        # Made once: a server that reads its configuration again refuses another one.
+        self._token = token(self.key, self.key, "operator", {"type": "operator"})
         self.account = Key(nkeys.PREFIX_BYTE_ACCOUNT)
         self.revoked: dict[str, int] = {}
 
@@ -72,9 +74,8 @@ class Operator:
 
     def config(self) -> str:
         """For a server that knows the account from its configuration."""
-        operator = token(self.key, self.key, "operator", {"type": "operator"})
         return (
-            f"operator: {operator}\n"
+            f"operator: {self._token}\n"
             f"resolver: MEMORY\n"
             f"resolver_preload: {{ {self.account.public}: {self.account_token()} }}\n"
         )
