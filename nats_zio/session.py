@@ -237,7 +237,7 @@ class Session:
                 text = "; ".join(f"{url}: {_short(exc)}" for url, exc in errors.items())
                 client.closed_by(NoServersError(f"no server could be reached again: {text}", errors))
                 return False
-            delay = min(options.reconnect_wait * 2**min(round_number, 30), options.reconnect_max_wait)
+            delay = min(options.reconnect_wait * 2 ** min(round_number, 30), options.reconnect_max_wait)
             zio.sleep(delay * (1 + options.reconnect_jitter * random.random()))
             round_number += 1
 
@@ -375,5 +375,3 @@ def closed_error(cause: BaseException | None) -> ConnectionClosedError:
     """What calls on a closed client raise."""
     text = "the client is closed"
     return ConnectionClosedError(text if cause is None else f"{text}: {_short(cause)}")
-
-

@@ -212,6 +212,7 @@ def test_a_burst_of_large_messages_arrives_whole(run: Run, nats_server: NatsServ
 def test_other_tasks_run_while_one_publishes_without_end(nats_server: NatsServer, subject: str) -> None:
     def main() -> None:
         with nats_zio.connect(nats_server.url) as nc:
+
             def publish() -> None:
                 while True:
                     nc.publish(subject, b"x" * 1000)

@@ -195,9 +195,7 @@ def test_close_in_a_handler_ends_the_client(run: Run, nats_server: NatsServer, s
     run(main)
 
 
-def test_a_client_left_open_is_closed_at_the_end_of_the_run(
-    nats_server: NatsServer, peer: Peer, subject: str
-) -> None:
+def test_a_client_left_open_is_closed_at_the_end_of_the_run(nats_server: NatsServer, peer: Peer, subject: str) -> None:
     received = peer.subscribe(subject)
 
     def main() -> nats_zio.Client:

@@ -90,9 +90,7 @@ def test_the_handler_of_a_subscription_that_has_reached_its_limit_finishes_too(
         assert replies.get(timeout=LIMIT).data == b"x"
 
 
-def test_messages_on_their_way_are_still_received(
-    run: Run, nats_server: NatsServer, peer: Peer, subject: str
-) -> None:
+def test_messages_on_their_way_are_still_received(run: Run, nats_server: NatsServer, peer: Peer, subject: str) -> None:
     def main() -> None:
         nc = nats_zio.connect(nats_server.url)
         sub = nc.subscribe(subject)
@@ -210,9 +208,7 @@ def test_drain_inside_the_own_loop_does_not_wait_for_it(run: Run, nats_server: N
     run(main)
 
 
-def test_an_iterator_left_by_a_task_that_has_ended_is_not_waited_for(
-    nats_server: NatsServer, subject: str
-) -> None:
+def test_an_iterator_left_by_a_task_that_has_ended_is_not_waited_for(nats_server: NatsServer, subject: str) -> None:
     def main() -> None:
         nc = nats_zio.connect(nats_server.url)
         sub = nc.subscribe(subject)

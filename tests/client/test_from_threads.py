@@ -8,6 +8,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any, Self
 
 import pytest
@@ -280,9 +281,7 @@ def test_a_handler_that_waits_for_a_lock_of_a_thread_in_request_does_not_stall_t
     assert handled.wait(LIMIT)
 
 
-def test_handlers_of_different_subscriptions_run_in_parallel(
-    nc: nats_zio.Client, peer: Peer, subject: str
-) -> None:
+def test_handlers_of_different_subscriptions_run_in_parallel(nc: nats_zio.Client, peer: Peer, subject: str) -> None:
     count = 100  # more than the pool has threads for ordinary work
     meeting = threading.Barrier(count + 1)
     for number in range(count):
@@ -359,9 +358,7 @@ def test_a_handler_that_raises_loses_one_message_only(
 # Iterating.
 
 
-def test_a_for_that_breaks_leaves_the_rest_pending_and_readable(
-    nc: nats_zio.Client, peer: Peer, subject: str
-) -> None:
+def test_a_for_that_breaks_leaves_the_rest_pending_and_readable(nc: nats_zio.Client, peer: Peer, subject: str) -> None:
     sub = nc.subscribe(subject)
     nc.flush()
     peer.publish(subject, *(b"%d" % at for at in range(100)))
@@ -488,9 +485,14 @@ def test_a_message_that_comes_with_the_timeout_of_a_thread_is_not_lost(
     sub = nc.subscribe(subject)
     nc.flush()
     count = 400
-    source = threading.Thread(target=lambda: [peer.publish(subject, b"%d" % at) for at in range(count)])
+
+    def publish() -> None:
+        for at in range(count):
+            peer.publish(subject, b"%d" % at)
+
+    source = threading.Thread(target=publish)
     source.start()
-    seen = []
+    seen: list[int] = []
     while len(seen) < count:
         try:
             with zio.timeout(0.0005):
@@ -660,6 +662,10 @@ def test_eight_threads_with_a_slow_server_all_get_on(background_runtime: zio.Run
 
 
 @pytest.mark.slow
+def _passed(sent: list[int], mark: int) -> bool:
+    return sum(sent) > mark
+
+
 def test_a_reconnect_while_eight_threads_publish_keeps_their_order_and_duplicates_nothing(
     server: NatsServer, background_runtime: zio.Runtime
 ) -> None:
@@ -680,7 +686,7 @@ def test_a_reconnect_while_eight_threads_publish_keeps_their_order_and_duplicate
     def disturb() -> None:
         for _ in range(3):
             reached = sum(sent) + 2000
-            eventually(lambda reached=reached: sum(sent) > reached)
+            eventually(partial(_passed, sent, reached))
             server.pause()
             eventually(lambda: client.outbound.pending > 1 << 19)  # the socket is full, in the middle of a message
             server.kill()

@@ -54,9 +54,7 @@ def test_subscriptions_go_on_and_deliver_once(run: Run, server: NatsServer) -> N
     run(main)
 
 
-def test_unsubscribed_and_subscribed_while_disconnected_is_what_counts_afterwards(
-    run: Run, server: NatsServer
-) -> None:
+def test_unsubscribed_and_subscribed_while_disconnected_is_what_counts_afterwards(run: Run, server: NatsServer) -> None:
     def main() -> None:
         with nats_zio.connect(server.url, **FAST) as nc:
             events = nc.events()

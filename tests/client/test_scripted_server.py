@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -181,15 +181,9 @@ def observe(url: str, action: Callable[[nats_zio.Client, Say], None], **options:
     return seen
 
 
-@pytest.fixture(scope="module")
-def real() -> Any:
-    with NatsServer() as server:
-        yield server
-
-
-@pytest.fixture(scope="module")
-def real_limited(tmp_path_factory: pytest.TempPathFactory) -> Any:
-    config = tmp_path_factory.mktemp("limited") / "server.conf"
+@pytest.fixture
+def real_limited(tmp_path: Path) -> Iterator[NatsServer]:
+    config = tmp_path / "server.conf"
     config.write_text(CONFIG)
     with NatsServer(config=config) as server:
         yield server
@@ -200,7 +194,7 @@ def real_limited(tmp_path_factory: pytest.TempPathFactory) -> Any:
 def test_clients_see_no_difference(action: Any, options: dict[str, Any], request: pytest.FixtureRequest) -> None:
     if options.get("no_echo") and action in {requests, queue_groups, limits}:
         pytest.skip("talks to itself")
-    server = request.getfixturevalue("real_limited" if action is permissions else "real")
+    server = request.getfixturevalue("real_limited" if action is permissions else "nats_server")
     users = LIMITED if action is permissions else None
 
     def scripted(**how: Any) -> list[Any]:

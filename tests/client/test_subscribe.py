@@ -549,9 +549,7 @@ def test_unsubscribe_after_a_bad_count_is_refused(run: Run, nats_server: NatsSer
     run(main)
 
 
-def test_unsubscribe_drops_what_is_pending_and_ends_waits_and_loops(
-    nats_server: NatsServer, subject: str
-) -> None:
+def test_unsubscribe_drops_what_is_pending_and_ends_waits_and_loops(nats_server: NatsServer, subject: str) -> None:
     def main() -> None:
         with nats_zio.connect(nats_server.url) as nc:
             sub = nc.subscribe(subject)

@@ -714,7 +714,7 @@ def memory_listener_next(stack: ExitStack, timeout: float | None) -> Case:
 def sim_connect(stack: ExitStack, timeout: float | None) -> Case:
     """The connection is there, and its answer is on its way when the cancel comes: nobody is left with half of it."""
     network = SimNetwork(1, latency=0.02)
-    listener = stack.enter_context(network.listen("host", 1))
+    stack.enter_context(network.listen("host", 1))
 
     def connect() -> str:
         stack.enter_context(network.connect("host", 1))

@@ -525,7 +525,7 @@ def test_one_task_reads_while_another_writes() -> None:
                     received += len(stream.recv(65536))
                 writer.join()
                 bystander.cancel()
-            return received, turns
+        return received, turns
 
     received, turns = run(main)
     assert received == size

@@ -5,7 +5,8 @@ from __future__ import annotations
 import socket
 from typing import TYPE_CHECKING, Any, Protocol
 
-from .._core import here, timeout as _timeout
+from .._core import here
+from .._core import timeout as _timeout
 from .sockets import Listener, SocketStream, connect_socket
 from .stream import Stream
 
@@ -77,9 +78,7 @@ def _network(what: str) -> Network:
     return network
 
 
-def connect(
-    host: str, port: int, *, tls: SSLContext | bool | None = None, timeout: float | None = None
-) -> Stream:
+def connect(host: str, port: int, *, tls: SSLContext | bool | None = None, timeout: float | None = None) -> Stream:
     """Connect to ``host`` and ``port`` by TCP, trying its addresses in turn; with ``tls`` shake hands as well.
 
     ``tls``: an ``ssl.SSLContext``, or True for the default one, which trusts the system's authorities and checks

@@ -312,6 +312,8 @@ class SimStream(Stream):
             return data
         flow = self._in
         while not flow.unread:
+            if self.closed:  # while this task was on its way, woken by what is discarded now
+                raise Closed(f"{self!r} is closed")
             if self.failed:
                 raise _reset_error()
             if flow.ended:
