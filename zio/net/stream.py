@@ -46,7 +46,7 @@ class Stream(ABC):
         """Close both sides; who waits in the stream gets zio.Closed. Never blocks; idempotent."""
 
     def recv_exactly(self, n: int) -> bytes:
-        """Wait for exactly ``n`` bytes. EOFError, with the bytes so far as second argument, if the stream ends before."""
+        """Wait for exactly ``n`` bytes. EOFError, with those that came as second argument, if the stream ends."""
         if n == 0:
             return b""
         data = self.recv(n)
