@@ -198,8 +198,10 @@ def real_limited(tmp_path: Path) -> Iterator[NatsServer]:
         if not (options.get("no_echo") and action in {requests, queue_groups, limits})  # these talk to themselves
     ],
 )
-def test_clients_see_no_difference(action: Any, options: dict[str, Any], request: pytest.FixtureRequest) -> None:
-    server = request.getfixturevalue("real_limited" if action is permissions else "nats_server")
+def test_clients_see_no_difference(
+    action: Any, options: dict[str, Any], nats_server: NatsServer, real_limited: NatsServer
+) -> None:
+    server = real_limited if action is permissions else nats_server
     users = LIMITED if action is permissions else None
 
     def scripted(**how: Any) -> list[Any]:
