@@ -644,8 +644,9 @@ def test_other_threads_may_not_receive() -> None:
 # What the peer wants to agree on later.
 
 
-def test_a_certificate_may_be_asked_for_after_the_handshake() -> None:
-    """Receiving makes the engine answer."""
+@pytest.mark.parametrize("full", [False, True])
+def test_a_certificate_may_be_asked_for_after_the_handshake(full: bool) -> None:
+    """Receiving makes the engine answer, behind what waits to go out."""
     server, client = server_context(), client_context()
     AUTHORITY.configure_trust(server)
     AUTHORITY.issue_cert("client.example").configure_cert(client)
@@ -654,15 +655,19 @@ def test_a_certificate_may_be_asked_for_after_the_handshake() -> None:
     server.post_handshake_auth = True
 
     def main() -> None:
-        ours, theirs = both(server=server, client=client)
+        ours, theirs = both(2000, server=server, client=client)
         assert theirs.peer_certificate() is None
+        pending = ours.send_some(b"x" * 5000) if full else 0
         reader = zio.spawn(ours.recv, 100)
         theirs.ssl_object.verify_client_post_handshake()
         theirs.send_all(b"who are you?")
         assert reader.join() == b"who are you?"
-        ours.send_all(b"me")
-        assert theirs.recv(100) == b"me"
+        assert theirs.recv_exactly(pending) == b"x" * pending
+        listener = zio.spawn(theirs.recv, 100)
+        wait_all_parked()
         assert theirs.peer_certificate()
+        ours.send_all(b"me")
+        assert listener.join() == b"me"
 
     run(main)
 

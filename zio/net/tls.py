@@ -378,9 +378,7 @@ class TLSStream(Stream):
                     self._say_end()
                 with contextlib.suppress(Exception):
                     self._push()
-        self._raw.close()
-        self._room.fail_all(lambda: Closed(f"{self!r} was closed"))
-        self._fed.fail_all(lambda: Closed(f"{self!r} was closed"))
+        self._raw.close()  # whoever waits for it ends, and wakes who waits for them
 
     def _fiber(self, what: str) -> Fiber:
         fiber = getcurrent()
