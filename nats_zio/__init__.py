@@ -16,12 +16,14 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
+    from .auth import Auth
     from .client import Client, Stats, Status, connect
     from .draining import DrainReport
     from .errors import (
         AuthError,
         BadSubjectError,
         ConnectionClosedError,
+        CredentialsError,
         DisconnectedError,
         DrainingError,
         Error,
@@ -40,20 +42,24 @@ if TYPE_CHECKING:
         SubscriptionClosedError,
         SubscriptionLostError,
         TimeoutError,
+        TLSRequiredError,
     )
     from .message import Message
     from .options import Options
     from .protocol import Headers, ServerInfo
     from .protocol import Status as MessageStatus
     from .subscription import ClosedReason, Subscription
+    from .tls import TLS
 
 _HOMES = {
+    "auth": ("Auth",),
     "client": ("Client", "Stats", "Status", "connect"),
     "draining": ("DrainReport",),
     "errors": (
         "AuthError",
         "BadSubjectError",
         "ConnectionClosedError",
+        "CredentialsError",
         "DisconnectedError",
         "DrainingError",
         "Error",
@@ -71,12 +77,14 @@ _HOMES = {
         "StaleConnectionError",
         "SubscriptionClosedError",
         "SubscriptionLostError",
+        "TLSRequiredError",
         "TimeoutError",
     ),
     "message": ("Message",),
     "options": ("Options",),
     "protocol": ("Headers", "ServerInfo"),
     "subscription": ("ClosedReason", "Subscription"),
+    "tls": ("TLS",),
 }
 _HOME_OF = {name: module for module, names in _HOMES.items() for name in names}
 _MODULES = ("events", "protocol", "testing")
@@ -102,11 +110,13 @@ def __dir__() -> list[str]:
 
 
 __all__ = [
+    "Auth",
     "AuthError",
     "BadSubjectError",
     "Client",
     "ClosedReason",
     "ConnectionClosedError",
+    "CredentialsError",
     "DisconnectedError",
     "DrainReport",
     "DrainingError",
@@ -133,6 +143,8 @@ __all__ = [
     "Subscription",
     "SubscriptionClosedError",
     "SubscriptionLostError",
+    "TLS",
+    "TLSRequiredError",
     "TimeoutError",
     "connect",
 ]

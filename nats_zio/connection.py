@@ -9,11 +9,13 @@ from typing import TYPE_CHECKING, Any
 import zio
 
 from . import protocol
-from .errors import AuthError, Error, ProtocolError, ServerError, TimeoutError
+from .auth import connect_fields
+from .errors import AuthError, Error, ProtocolError, ServerError, TimeoutError, TLSRequiredError
 from .protocol import ErrorKind, ServerInfo
+from .tls import TLS, secure, tls_wanted
 
 if TYPE_CHECKING:
-    from zio.net import SocketStream
+    from zio.net import Stream
 
     from .message import Message
     from .options import Options
@@ -37,7 +39,7 @@ AUTH_KINDS = frozenset(
 class Connection:
     """A stream whose handshake is done. ``events`` came glued to its end and are still to be handled."""
 
-    stream: SocketStream
+    stream: Stream
     server: Server
     info: ServerInfo
     parser: Parser[Message]
@@ -47,13 +49,24 @@ class Connection:
 def open_connection(server: Server, options: Options, version: str, new_parser: Any) -> Connection:
     """Connect and shake hands, within ``connect_timeout``.
 
-    OSError, TimeoutError, AuthError, ServerError or ProtocolError; then nothing is left open.
+    OSError (TLS: ssl.SSLError), TimeoutError, AuthError, TLSRequiredError, ServerError or ProtocolError; then nothing
+    is left open.
     """
     try:
         with zio.timeout(options.connect_timeout):
+            parser = new_parser()
             stream = zio.net.connect(server.host, server.port)
             try:
-                return _shake_hands(stream, server, options, version, new_parser())  # type: ignore[arg-type]
+                tls = tls_wanted(server, options)
+                first = tls is not None and tls.handshake_first
+                if tls is not None and first:
+                    stream = secure(stream, server, tls)
+                info, events = _receive_info(stream, parser)
+                if not first and (tls is not None or info.tls_required):
+                    _check_before_tls(server, info, events, parser)
+                    stream = secure(stream, server, tls or TLS())
+                    first = True
+                return _introduce(stream, server, options, version, parser, info, events, encrypted=first)
             except BaseException:
                 stream.close()
                 raise
@@ -64,22 +77,40 @@ def open_connection(server: Server, options: Options, version: str, new_parser: 
     raise AssertionError("unreachable: a timeout raises")
 
 
-def _shake_hands(
-    stream: SocketStream, server: Server, options: Options, version: str, parser: Parser[Message]
-) -> Connection:
-    info: ServerInfo | None = None
-    events: list[Event] = []
-    while info is None:
+def _receive_info(stream: Stream, parser: Parser[Message]) -> tuple[ServerInfo, list[Event]]:
+    """INFO, and what came with it."""
+    while True:
         events = _receive(stream, parser)
-        while events and info is None:
+        if events:
             event = events.pop(0)
             if isinstance(event, protocol.Info):
-                info = ServerInfo.from_json(event.fields)
-            elif isinstance(event, protocol.Err):
+                return ServerInfo.from_json(event.fields), events
+            if isinstance(event, protocol.Err):
                 raise server_error(event.text)
-            else:
-                raise ProtocolError(f"the server began with {event!r} instead of INFO")
-    stream.send_all(protocol.encoder.connect(_connect_fields(server, options, info, version)) + protocol.PING)
+            raise ProtocolError(f"the server began with {event!r} instead of INFO")
+
+
+def _check_before_tls(server: Server, info: ServerInfo, events: list[Event], parser: Parser[Message]) -> None:
+    if not (info.tls_required or info.tls_available):
+        raise TLSRequiredError(f"{server} does not offer TLS, which was asked for; nothing was sent to it")
+    if events or parser.buffered:
+        raise ProtocolError("more than INFO came in clear before TLS: refused, since anyone may have put it there")
+
+
+def _introduce(
+    stream: Stream,
+    server: Server,
+    options: Options,
+    version: str,
+    parser: Parser[Message],
+    info: ServerInfo,
+    events: list[Event],
+    *,
+    encrypted: bool,
+) -> Connection:
+    """CONNECT, up to the PONG that says we are taken."""
+    fields = _connect_fields(options, info, version, encrypted) | connect_fields(server, options, info)
+    stream.send_all(protocol.encoder.connect(fields) + protocol.PING)
     while True:
         while events:
             event = events.pop(0)
@@ -94,7 +125,7 @@ def _shake_hands(
         events = _receive(stream, parser)
 
 
-def _receive(stream: SocketStream, parser: Parser[Message]) -> list[Event]:
+def _receive(stream: Stream, parser: Parser[Message]) -> list[Event]:
     data = stream.recv(READ_SIZE)
     if not data:
         raise ConnectionResetError("the server closed the connection during the handshake")
@@ -104,24 +135,18 @@ def _receive(stream: SocketStream, parser: Parser[Message]) -> list[Event]:
     return events
 
 
-def _connect_fields(server: Server, options: Options, info: ServerInfo, version: str) -> dict[str, Any]:
-    user, password, token = server.user, server.password, server.token
-    if user is None and token is None:
-        user, password, token = options.user, options.password, options.token
+def _connect_fields(options: Options, info: ServerInfo, version: str, encrypted: bool) -> dict[str, Any]:
     return {
         "verbose": options.verbose,
         "pedantic": options.pedantic,
         "echo": not options.no_echo,
-        "tls_required": False,
+        "tls_required": encrypted,
         "lang": "python-zio",
         "version": version,
         "protocol": 1,
         "headers": info.headers,
         "no_responders": info.headers,
         "name": options.name,
-        "user": user,
-        "pass": password,
-        "auth_token": token,
     }
 
 

@@ -13,6 +13,7 @@ __all__ = [
     "AuthError",
     "BadSubjectError",
     "ConnectionClosedError",
+    "CredentialsError",
     "DisconnectedError",
     "DrainingError",
     "Error",
@@ -30,6 +31,7 @@ __all__ = [
     "StaleConnectionError",
     "SubscriptionClosedError",
     "SubscriptionLostError",
+    "TLSRequiredError",
     "TimeoutError",
 ]
 
@@ -88,6 +90,14 @@ class ServerError(Error):
 
 class AuthError(ServerError):
     """The server refused the credentials, or they have expired."""
+
+
+class CredentialsError(AuthError):
+    """There are no credentials to show: their file is missing or wrong, or ``auth=`` failed. Nothing was sent."""
+
+
+class TLSRequiredError(Error):
+    """TLS was wanted, and the server does not offer it. Nothing was sent: no credentials, not even our name."""
 
 
 class PermissionDeniedError(ServerError):

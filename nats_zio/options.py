@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass, field, fields
-from typing import Any, Literal, get_args
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
+from .auth import Auth, check_credentials, check_seed
 from .errors import OptionError
 from .protocol import BadSubjectError, check_inbox_prefix
+from .tls import TLS, check_tls
+
+if TYPE_CHECKING:
+    from ssl import SSLContext
+
+    from .auth import AuthSource
 
 Overflow = Literal["drop_new", "drop_old", "error"]
 RunCallbacks = Literal["task", "thread"]
@@ -21,12 +29,21 @@ class Options:
     ``run_callbacks``: handlers run as tasks of the client's loop (``task``, the default inside a runtime) or on
     worker threads, one per active subscription (``thread``, the default from plain threads). Limits of None
     mean no limit.
+
+    Who we are is one of ``user`` and ``password``, ``token``, ``nkey_seed``, ``credentials`` (the path of a file, or
+    its bytes) and ``auth``, a function called as ``auth(server_info)`` for each connection that returns an
+    :class:`nats_zio.Auth`. Files are read again for each connection. The credentials of a URL win for that server.
     """
 
     name: str | None = None
     user: str | None = field(default=None, repr=False)
     password: str | None = field(default=None, repr=False)
     token: str | None = field(default=None, repr=False)
+    nkey_seed: str | bytes | None = field(default=None, repr=False)
+    credentials: str | os.PathLike[str] | bytes | None = field(default=None, repr=False)
+    auth: AuthSource | Auth | None = field(default=None, repr=False)
+    abort_on_auth_error: bool = True
+    tls: TLS | SSLContext | bool | None = None
     connect_timeout: float = 5.0
     request_timeout: float = 5.0
     ping_interval: float = 30.0
@@ -63,12 +80,12 @@ class Options:
             value = getattr(self, name)
             if value is not None and not isinstance(value, str):
                 raise OptionError(f"{name} must be a str, not {type(value).__name__}")
-        for name in ("allow_reconnect", "no_randomize", "no_echo", "verbose", "pedantic"):
+        for name in ("allow_reconnect", "abort_on_auth_error", "no_randomize", "no_echo", "verbose", "pedantic"):
             value = getattr(self, name)
             if not isinstance(value, bool):
                 raise OptionError(f"{name}={value!r}: must be True or False")
-        if self.token is not None and (self.user is not None or self.password is not None):
-            raise OptionError("token and user/password exclude each other")
+        self._check_auth()
+        check_tls(self.tls)
         if self.password is not None and self.user is None:
             raise OptionError("password without user")
         if self.run_callbacks not in (None, "task", "thread"):
@@ -78,6 +95,41 @@ class Options:
             check_inbox_prefix(self.inbox_prefix)
         except BadSubjectError as exc:
             raise OptionError(str(exc)) from None
+
+    def _check_auth(self) -> None:
+        ways = {
+            "user and password": self.user if self.user is not None else self.password,
+            "token": self.token,
+            "nkey_seed": self.nkey_seed,
+            "credentials": self.credentials,
+            "auth": self.auth,
+        }
+        given = [name for name, value in ways.items() if value is not None]
+        if len(given) > 1:
+            raise OptionError(f"{' and '.join(given)} exclude each other")
+        # Errors are raised outside of the except clauses, so that no secret hangs on them.
+        problem = ""
+        if isinstance(self.nkey_seed, (str, bytes)):
+            try:
+                check_seed(self.nkey_seed)
+            except ValueError as exc:
+                problem = f"nkey_seed: {exc}"
+        elif self.nkey_seed is not None:
+            problem = f"nkey_seed must be a str or bytes, not {type(self.nkey_seed).__name__}"
+        if isinstance(self.credentials, bytes):
+            try:
+                check_credentials(self.credentials)
+            except ValueError as exc:
+                problem = f"credentials: {exc}"
+        elif isinstance(self.credentials, (str, os.PathLike)):
+            if "-----BEGIN" in os.fspath(self.credentials):
+                problem = "credentials: a str is the path of a file; give its text as bytes"
+        elif self.credentials is not None:
+            problem = f"credentials must be a path or bytes, not {type(self.credentials).__name__}"
+        if self.auth is not None and not isinstance(self.auth, Auth) and not callable(self.auth):
+            problem = f"auth must be a function or a nats_zio.Auth, not {type(self.auth).__name__}"
+        if problem:
+            raise OptionError(problem)
 
     def _positive(self, name: str) -> None:
         value = getattr(self, name)

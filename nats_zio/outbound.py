@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from zio.lowlevel import Fiber, Loop
-    from zio.net import SocketStream
+    from zio.net import Stream
 
 WRITE_SIZE = 64 << 10  # so much in one tick is written at once
 ROOM = 1 << 20  # bytes accepted beyond what the socket takes; then publishers wait
@@ -54,7 +54,7 @@ class Outbound:
         self._loop = loop
         self._buffer_size = reconnect_buffer_size
         self._on_write_error = on_write_error
-        self._stream: SocketStream | None = None
+        self._stream: Stream | None = None
         self._batch: list[bytes] = []  # taken from the queue, not wholly written
         self._rest: memoryview | None = None  # what is left to write of it
         self._scheduled = False
@@ -225,7 +225,7 @@ class Outbound:
             if self._rest is None:
                 self._room.wake_all()
 
-    def _write(self, stream: SocketStream) -> None:
+    def _write(self, stream: Stream) -> None:
         """Write until all is out or the socket is full. Under the lock."""
         frames = self.frames
         while True:
@@ -291,7 +291,7 @@ class Outbound:
 
     # Connecting and losing connections, in the home loop.
 
-    def connected(self, stream: SocketStream, max_payload: int, replay: list[bytes]) -> None:
+    def connected(self, stream: Stream, max_payload: int, replay: list[bytes]) -> None:
         """From now on write to ``stream``: first ``replay`` (the subscriptions), then what was kept."""
         with self.lock:
             self._stream = stream

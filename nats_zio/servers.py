@@ -8,7 +8,7 @@ from urllib.parse import unquote, urlsplit
 from .errors import OptionError
 
 _DEFAULT_PORT = 4222
-_SCHEMES = ("nats",)
+_SCHEMES = ("nats", "tls")
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,6 +21,7 @@ class Server:
     password: str | None = field(default=None, repr=False)
     token: str | None = field(default=None, repr=False)
     scheme: str = "nats"
+    tls_name: str | None = None  # what its certificate is for, where that is not its host
 
     def __str__(self) -> str:
         host = f"[{self.host}]" if ":" in self.host else self.host

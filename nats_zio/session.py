@@ -18,12 +18,14 @@ from .connection import AUTH_KINDS, READ_SIZE, open_connection, server_error
 from .errors import (
     AuthError,
     ConnectionClosedError,
+    CredentialsError,
     DisconnectedError,
     Error,
     NoServersError,
     PermissionDeniedError,
     ProtocolError,
     StaleConnectionError,
+    TLSRequiredError,
 )
 from .message import Message
 from .protocol import ErrorKind, Parser, ServerInfo
@@ -54,6 +56,7 @@ class Session:
         self._options = client.options
         self._pool: deque[Server] = deque(servers)
         self._failures: dict[Server, int] = dict.fromkeys(servers, 0)
+        self._refusals: dict[Server, str] = {}  # the last authentication error of each, until it takes us
         self.connection: Connection | None = None
         self.server: Server | None = None
         self.info = ServerInfo()
@@ -82,7 +85,7 @@ class Session:
         for server in list(self._pool):
             try:
                 connection = self._open(server)
-            except AuthError as exc:
+            except (AuthError, TLSRequiredError) as exc:
                 errors[str(server)] = exc
                 if len(self._pool) == 1:
                     raise
@@ -112,6 +115,7 @@ class Session:
         self._pings_unanswered = 0
         self._heard = True
         self._failures[connection.server] = 0
+        self._refusals.pop(connection.server, None)
         client.outbound.connected(connection.stream, connection.info.max_payload, client.replay())
         client.outbound.flush()
         self._liveness = _Liveness(self, self._options.ping_interval)
@@ -223,7 +227,8 @@ class Session:
                     errors[str(server)] = exc
                     client.emit(events.ReconnectFailed(str(server), exc))
                     self._failures[server] += 1
-                    if attempts is not None and attempts >= 0 and self._failures[server] >= attempts:
+                    used_up = attempts is not None and attempts >= 0 and self._failures[server] >= attempts
+                    if used_up or self._refused_again(server, exc):
                         self._pool.popleft()
                     else:
                         self._pool.rotate(-1)
@@ -240,6 +245,14 @@ class Session:
             delay = min(options.reconnect_wait * 2 ** min(round_number, 30), options.reconnect_max_wait)
             zio.sleep(delay * (1 + options.reconnect_jitter * random.random()))
             round_number += 1
+
+    def _refused_again(self, server: Server, error: BaseException) -> bool:
+        """Whether the server has given the same authentication error twice in a row, and is to be dropped for it."""
+        if not isinstance(error, AuthError) or isinstance(error, CredentialsError):
+            return False
+        before = self._refusals.get(server)
+        self._refusals[server] = error.text
+        return self._options.abort_on_auth_error and before == error.text
 
     # What the server says apart from messages.
 

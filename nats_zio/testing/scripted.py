@@ -291,6 +291,7 @@ class ServedClient:
         self.commands: list[Command] = []  # that have come
         self.received = bytearray()  # the bytes, as they came
         self.greeted = False  # its first PONG was sent
+        self.violation: str | None = None  # what it was told when it broke the protocol
         self.gone = False
         self.reading = zio.Event()  # cleared, nothing is read
         self.reading.set()
@@ -301,6 +302,7 @@ class ServedClient:
         self._ending = ""  # "half" or "whole": what to end when all is written
         self._active = False  # something came since the last look
         self._pings = 0
+        self._pong_due = 0.0
 
     # What a test does to it.
 
@@ -365,7 +367,8 @@ class ServedClient:
                     if hook is None or hook(self, command) is not True:
                         self._obey(command)
         except Violation as exc:
-            if str(exc):
+            self.violation = str(exc)
+            if self.violation:
                 self.error(str(exc))
             self.close()
             return
@@ -456,8 +459,10 @@ class ServedClient:
         pong = self.server.pong
         if pong == "drop":
             return
-        if not isinstance(pong, str):
-            self.server.later(pong, self._answer_ping)
+        now = zio.now()
+        self._pong_due = due = max(self._pong_due, now if isinstance(pong, str) else now + pong)
+        if due > now:  # also behind others that are late
+            self.server.later(due - now, self._answer_ping)
         else:
             self._answer_ping()
 
