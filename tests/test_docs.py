@@ -10,6 +10,7 @@ the place of ``nats://127.0.0.1:4222``. What stands around a block decides the r
 
 from __future__ import annotations
 
+import inspect
 import os
 import re
 import subprocess
@@ -135,18 +136,46 @@ def test_every_page_is_in_the_navigation() -> None:
     assert not missing
 
 
-def test_every_option_and_public_name_is_in_the_reference() -> None:
+def tables_of(section: str) -> dict[str, list[str]]:
+    """The rows of the tables under a heading of the reference, by name: default, unit and meaning."""
     reference = (ROOT / "docs" / "options.md").read_text(encoding="utf-8")
-    names = [field.name for field in fields(nats_zio.Options)]
-    names += [name for name in nats_zio.__all__ if name.endswith("Error")]
-    names += [name for name, value in vars(zio).items() if isinstance(value, type) and issubclass(value, BaseException)]
-    missing = [name for name in names if f"`{name}`" not in reference]
-    assert not missing
+    text = reference.partition(f"\n## {section}\n")[2].partition("\n## ")[0]
+    rows = [[cell.strip() for cell in line.strip("|").split(" | ")] for line in text.splitlines() if line[:3] == "| `"]
+    assert len({row[0] for row in rows}) == len(rows), "a name stands there twice"
+    return {row[0].strip("`"): row[1:] for row in rows}
 
 
-def test_the_defaults_in_the_reference_are_those_of_the_code() -> None:
-    reference = (ROOT / "docs" / "options.md").read_text(encoding="utf-8")
-    table = reference.partition("| option | default |")[2].partition("\n\n")[0]
-    shown = dict(re.findall(r"^\| `(\w+)` \| `([^`]+)` \|", table, re.MULTILINE))
+def test_the_reference_has_exactly_the_options_of_connect_with_their_defaults() -> None:
+    rows = tables_of("connect")
     defaults = {field.name: field.default for field in fields(nats_zio.Options)}
-    assert {name: eval(text, {"MiB": 1 << 20}) for name, text in shown.items()} == defaults
+    shown = {name: eval(row[0].strip("`"), {"MiB": 1 << 20}) for name, row in rows.items()}
+    assert shown == defaults
+
+
+def test_the_reference_has_exactly_the_options_of_subscribe_with_their_defaults() -> None:
+    keywords = {
+        name: parameter.default
+        for name, parameter in inspect.signature(nats_zio.Client.subscribe).parameters.items()
+        if parameter.kind is parameter.KEYWORD_ONLY
+    }
+    rows = tables_of("subscribe")
+    assert list(rows) == list(keywords)
+    of_connect = {field.name for field in fields(nats_zio.Options)}
+    for name, row in rows.items():
+        if name in of_connect:
+            assert row[0] == "that of `connect`"
+        else:
+            assert eval(row[0].strip("`")) == keywords[name]
+
+
+def test_every_option_of_the_reference_has_a_unit() -> None:
+    rows = tables_of("connect") | tables_of("subscribe")
+    assert [name for name, row in rows.items() if len(row) != 3 or not row[1]] == []
+
+
+def test_every_error_is_in_the_reference() -> None:
+    reference = (ROOT / "docs" / "options.md").read_text(encoding="utf-8")
+    names = [name for name in nats_zio.__all__ if name.endswith("Error")]
+    names += [name for name, value in vars(zio).items() if isinstance(value, type) and issubclass(value, BaseException)]
+    missing = [name for name in names if f"| `{name}` |" not in reference]
+    assert not missing
