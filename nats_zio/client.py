@@ -124,7 +124,8 @@ class Client:
         self._prefixes = self.framer.prefixes
         self._receivers: list[Receiver] = []
         self._nuid = Nuid(runtime.random)
-        self.in_use: set[Subscription] = set()  # that have a handler at work, or are iterated
+        # That have a handler at work, or are iterated. No set: what is done to all of them is done in this order.
+        self.in_use: dict[Subscription, None] = {}
         self.draining = Draining(self)
         self._closed_by: BaseException | None = None
         self._closed = False

@@ -56,12 +56,13 @@ class Draining:
         future: zio.Future[DrainReport | None] = zio.Future()
         self._under_way = future
         client.begin_draining()
-        subs = {sub for sub in client.subscriptions.values() if isinstance(sub, Subscription)}.union(client.in_use)
+        live = [sub for sub in client.subscriptions.values() if isinstance(sub, Subscription)]
+        subs = list(dict.fromkeys((*live, *client.in_use)))
         report = None
         timed_out = False
         try:
             try:
-                self.drain_subscriptions(list(subs), timeout)
+                self.drain_subscriptions(subs, timeout)
                 self._send_all(deadline)
             except (TimeoutError, ConnectionClosedError):
                 timed_out = True

@@ -50,7 +50,7 @@ class HandlerRunner:
             if self._running or not self._queue:
                 return
             self._running = True
-            self._client.in_use.add(self._sub)
+            self._client.in_use[self._sub] = None
         loop = self._client.loop
         if self._in_thread:
             try:
@@ -106,7 +106,7 @@ class HandlerRunner:
     def _ended(self) -> None:
         self._running = False
         self._holder = None
-        self._client.in_use.discard(self._sub)
+        self._client.in_use.pop(self._sub, None)
 
     def idle(self, excused: list[Any]) -> bool:
         """Whether nothing runs and nothing is pending, or the handler is among the excused."""

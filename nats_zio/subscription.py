@@ -502,14 +502,14 @@ class Subscription:
         """A loop over the messages begins; returns what names it."""
         name = object()
         self._iterators[name] = current_holder()
-        self._client.in_use.add(self)
+        self._client.in_use[self] = None
         return name
 
     def iterator_ended(self, name: object) -> None:
         """That loop has ended. From any thread."""
         self._iterators.pop(name, None)
         if not self._iterators:
-            self._client.in_use.discard(self)
+            self._client.in_use.pop(self, None)
         if self._watchers.items and not self._loop.closed and not self._loop.forked:
             self._loop.urgent(self._emptied)
 

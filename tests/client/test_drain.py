@@ -13,8 +13,9 @@ import nats_zio
 import zio
 from nats_zio import ClosedReason, Status
 from nats_zio.events import Closed
-from nats_zio.testing import NatsServer
+from nats_zio.testing import NatsServer, ScriptedServer
 from tests.client.helpers import LIMIT, Peer, away, eventually
+from zio.testing import MemoryNetwork, run_virtual
 
 Run = Callable[..., Any]
 
@@ -517,3 +518,18 @@ def test_drain_on_a_closed_client_does_nothing(run: Run, nats_server: NatsServer
         sub.drain()
 
     run(main)
+
+
+def test_subscriptions_are_drained_in_the_order_they_were_made() -> None:
+    """Not by accident of where they lie in memory: under a seed a run repeats exactly."""
+
+    def main() -> None:
+        with ScriptedServer() as server:
+            nc = nats_zio.connect(server.url)
+            for number in range(50):
+                nc.subscribe(f"a.{number}", cb=None if number % 3 else lambda _: None)
+            nc.drain()
+            unsubscribed = [command.args for command in server.all_clients[0].commands if command.verb == "UNSUB"]
+            assert unsubscribed == [[str(sid)] for sid in range(1, 51)]
+
+    run_virtual(main, network=MemoryNetwork(), seed=1)
