@@ -549,12 +549,12 @@ def socket_recv_until(stack: ExitStack, timeout: float | None) -> Case:
     return receive_case(lambda s: s.recv_until(b"\r\n", 99), socket_pair(stack), b"half\r", b"\n", b"half\r\n")
 
 
-@row("testing.sim.SimStream.recv")
+@row("testing.sim.stream.SimStream.recv")
 def memory_recv(stack: ExitStack, timeout: float | None) -> Case:
     return receive_case(lambda s: s.recv(8), memory_pair(stack), b"", b"data", b"data")
 
 
-@row("testing.sim.SimStream.recv_into")
+@row("testing.sim.stream.SimStream.recv_into")
 def memory_recv_into(stack: ExitStack, timeout: float | None) -> Case:
     return receive_case(into, memory_pair(stack), b"", b"data", b"data")
 
@@ -586,12 +586,12 @@ def socket_wait_writable(stack: ExitStack, timeout: float | None) -> Case:
     return send_case(socket_pair(stack), lambda s: s.wait_writable())
 
 
-@row("testing.sim.SimStream.send_all")
+@row("testing.sim.stream.SimStream.send_all")
 def memory_send_all(stack: ExitStack, timeout: float | None) -> Case:
     return send_case(memory_pair(stack), lambda s: s.send_all(b"data"))
 
 
-@row("testing.sim.SimStream.wait_writable")
+@row("testing.sim.stream.SimStream.wait_writable")
 def memory_wait_writable(stack: ExitStack, timeout: float | None) -> Case:
     return send_case(memory_pair(stack), lambda s: s.wait_writable())
 
@@ -700,17 +700,17 @@ def memory_accept_case(stack: ExitStack, call: Callable[[Any], Any]) -> Case:
     return Case(accept, lambda: (len(listener._arrived), listener._waiter), connect, "accepted")
 
 
-@row("testing.sim.SimListener.accept")
+@row("testing.sim.network.SimListener.accept")
 def memory_listener_accept(stack: ExitStack, timeout: float | None) -> Case:
     return memory_accept_case(stack, lambda listener: listener.accept())
 
 
-@row("testing.sim.SimListener.__next__")
+@row("testing.sim.network.SimListener.__next__")
 def memory_listener_next(stack: ExitStack, timeout: float | None) -> Case:
     return memory_accept_case(stack, next)
 
 
-@row("testing.sim.SimNetwork.connect")
+@row("testing.sim.network.SimNetwork.connect")
 def sim_connect(stack: ExitStack, timeout: float | None) -> Case:
     """The connection is there, and its answer is on its way when the cancel comes: nobody is left with half of it."""
     network = SimNetwork(1, latency=0.02)
@@ -968,6 +968,11 @@ def test_cancelled_before_it_raises_even_if_it_need_not_wait(row: Row, timeout: 
 
 # The table is complete.
 
+
+def each_of(owner: str, methods: str) -> list[str]:
+    return [f"{owner}.{method}" for method in methods.split()]
+
+
 # What can be called in a task and never waits. (From other threads some of it takes the way home and back.)
 NOT_BLOCKING = {
     # Beginning, end and inspection.
@@ -999,19 +1004,16 @@ NOT_BLOCKING = {
     "net.stream.Stream.wait_writable",  # abstract
     *("net.tls.start_tls", "net.tls.TLSStream.shake_hands"),  # the inner parts of Stream.start_tls
     *("net.tls.TLSStream.close", "net.tls.TLSStream.peer_certificate", "net.tls.TLSStream.send_some"),
-    *("testing.sim.SimListener.__enter__", "testing.sim.SimListener.__exit__"),
-    *("testing.sim.SimListener.__iter__", "testing.sim.SimListener.arrive"),
-    *("testing.sim.SimListener.close", "testing.sim.SimStream.close", "testing.sim.SimStream.send_some"),
-    *("testing.sim.SimStream.fail", "testing.sim.SimStream.shutdown_write", "testing.sim.memory_stream_pair"),
-    *("testing.sim.SimNetwork.alias", "testing.sim.SimNetwork.between", "testing.sim.SimNetwork.change_links"),
-    *("testing.sim.SimNetwork.coverage", "testing.sim.SimNetwork.forget", "testing.sim.SimNetwork.heal"),
-    *("testing.sim.SimNetwork.host", "testing.sim.SimNetwork.link", "testing.sim.SimNetwork.listen"),
-    *("testing.sim.SimNetwork.note", "testing.sim.SimNetwork.partition", "testing.sim.SimNetwork.report"),
-    *("testing.sim.SimNetwork.unlisten", "testing.sim.MemoryNetwork.listen"),
-    *("testing.sim.Connection.note", "testing.sim.Connection.reset", "testing.sim.Connection.settled"),
-    *("testing.sim.Connection.vanish", "testing.sim.Flow.allow", "testing.sim.Flow.discard"),
-    *("testing.sim.Flow.finish", "testing.sim.Flow.read", "testing.sim.Flow.release", "testing.sim.Flow.reset_at"),
-    *("testing.sim.Flow.send_reset", "testing.sim.Flow.take", "testing.sim.Flow.vanish"),
+    *each_of("testing.sim.network.SimListener", "__enter__ __exit__ __iter__ arrive close"),
+    *each_of("testing.sim.stream.SimStream", "close fail send_some shutdown_write"),
+    "testing.sim.memory.memory_stream_pair",
+    *each_of(
+        "testing.sim.network.SimNetwork",
+        "alias between change_links coverage forget heal host link listen note partition report unlisten",
+    ),
+    "testing.sim.memory.MemoryNetwork.listen",
+    *each_of("testing.sim.connection.Connection", "note reset settled vanish"),
+    *each_of("testing.sim.flow.Flow", "allow discard finish read release reset_at send_reset take vanish"),
 }
 
 

@@ -1,0 +1,23 @@
+"""Streams in memory, without delays and faults."""
+
+from __future__ import annotations
+
+from .connection import Connection
+from .network import ANY_HOST, SimListener, SimNetwork
+from .stream import SimStream
+
+
+class MemoryNetwork(SimNetwork):
+    """A network without delays and faults, where every host is here: ports are numbers."""
+
+    def __init__(self, limit: int = 65536) -> None:
+        super().__init__(0, journal=False, latency=0.0, buffer=limit)
+
+    def listen(self, host: str, port: int, backlog: int = 128) -> SimListener:
+        return super().listen(ANY_HOST, port, backlog)
+
+
+def memory_stream_pair(limit: int = 65536) -> tuple[SimStream, SimStream]:
+    """Two connected streams; at most ``limit`` bytes are in flight each way. Only inside a zio runtime."""
+    connection = Connection(MemoryNetwork(limit), 1, "one", "other", 0)
+    return connection.client, connection.server
