@@ -257,7 +257,7 @@ class Run:
         return count
 
     def main(self) -> None:
-        with ScriptedServer("", PORT) as self.server:
+        with ScriptedServer("", PORT, ping_interval=1.0) as self.server:
             self.members = [Member(self, name) for name in ("a", "b")]
             work = [zio.spawn(member.iterate) for member in self.members]
             work += [zio.spawn(member.take) for member in self.members]
@@ -296,9 +296,11 @@ class Run:
     def strike(self, member: Member, state: str, fault: str) -> None:
         """Wait until the client is in that state, and have the fault happen."""
         member.bring_about(state)
-        for _ in range(20_000):
+        for turn in range(20_000):
             if member.state() == state:
                 break
+            if turn % 1000 == 999:
+                member.bring_about(state)  # it was about to reconnect, say
             zio.sleep(self.random.random() * 0.0005)
             if state == "idle":
                 zio.sleep(0.01)

@@ -141,11 +141,13 @@ class ServedClient:
                 if self._out:
                     data = b"".join(self._out)
                     self._out.clear()
-                    size = self.server.split or len(data)
-                    for start in range(0, len(data), size):
+                    start = 0
+                    while start < len(data):
                         if start:
                             zio.sleep(1e-6)  # so that it arrives by itself
-                        stream.send_all(data[start : start + size])
+                        end = start + (self.server.split or len(data))
+                        stream.send_all(data[start:end])
+                        start = end
                     self._pending -= len(data)
                 elif self._ending:
                     if self._ending == "whole":
