@@ -24,7 +24,7 @@ from zio.lowlevel import (
     threads_in_scopes,
 )
 
-from . import events
+from . import events, lazy
 from .draining import DRAIN_TIMEOUT, Draining, DrainReport
 from .errors import (
     DrainingError,
@@ -32,6 +32,7 @@ from .errors import (
     OptionError,
     TimeoutError,
 )
+from .event_calls import EventCalls
 from .framing import Framer
 from .ids import Nuid
 from .options import Options, check_limit, check_overflow, make_options
@@ -89,17 +90,17 @@ def connect(servers: str | list[str] | tuple[str, ...] = "nats://127.0.0.1:4222"
     """Connect to NATS and return the client. ``servers``: one URL, several separated by commas, or a list.
 
     For the options see :class:`nats_zio.Options`. Inside a zio runtime the client lives there; from a plain
-    thread or script it lives in the background runtime. Raises OptionError, AuthError, NoServersError. Cancelled,
-    no connection is left behind.
+    thread or script it lives in the background runtime. Raises OptionError, AuthError, TLSRequiredError,
+    NoServersError. Cancelled, no connection is left behind.
+
+    With ``retry_on_failed_connect`` it returns also while no server can be reached: the client goes on trying, and what
+    is published is kept. With ``lazy`` nothing is opened before the first call that needs a connection, which
+    then raises what ``connect`` would; and in a forked child the client begins anew.
     """
-    parsed, checked = parse_servers(servers), make_options(options)
-    runtime = runtime_here()
-    if runtime is not None:
-        return Client(runtime, parsed, checked).open()
-    runtime = zio.background()
-    if checked.run_callbacks is None:
-        checked = make_options({**options, "run_callbacks": "thread"})
-    return runtime.call(lambda: Client(runtime, parsed, checked).open())
+    client = Client(parse_servers(servers), make_options(options))
+    if not client.options.lazy:
+        client.ready()
+    return client
 
 
 class Client:
@@ -108,36 +109,110 @@ class Client:
     Every call may be made from any task or thread. ``with`` drains on success and closes on an error.
     """
 
-    def __init__(self, runtime: zio.Runtime, servers: list[Server], options: Options) -> None:
-        self.runtime = runtime
-        self.loop: Loop = runtime.loop
+    def __init__(self, servers: list[Server], options: Options) -> None:
         self.options = options
-        self.outbound = Outbound(self.loop, options.reconnect_buffer_size, self._write_failed)
-        self.subscriptions: dict[int, Subscription | Inbox] = {}
-        self.requests = Requests(self)
-        self.callbacks_in_threads = options.run_callbacks == "thread"
         self.closing = False
-        self._session = Session(self, servers)
-        self._status = Status.CONNECTING
-        self._sids = count(1)
+        self._servers = servers
+        self._closed_by: BaseException | None = None
+        self._closed = False
+        self._receivers: list[Receiver] = []
         self.framer = Framer(lambda: self._session.info.headers)
         self._prefixes = self.framer.prefixes
-        self._receivers: list[Receiver] = []
+        self.lose_home()
+        if options.lazy:
+            lazy.remember(self)
+        else:
+            self._settle()
+
+    # Finding a home, and opening there.
+
+    def lose_home(self) -> None:
+        """A lazy client is at home nowhere until it is used."""
+        self.loop: Loop = lazy.NO_HOME
+        self._opened = False
+
+    def _settle(self) -> None:
+        """Be at home in the runtime of the calling task, or in the background runtime."""
+        runtime = runtime_here()
+        in_thread = runtime is None
+        if runtime is None:
+            runtime = zio.background()
+        elif runtime.loop.forked:
+            runtime.loop.check_usable()
+        options = self.options
+        loop: Loop = runtime.loop
+        self.runtime = runtime
+        self.callbacks_in_threads = in_thread if options.run_callbacks is None else options.run_callbacks == "thread"
+        self.outbound = Outbound(loop, options.reconnect_buffer_size, self._write_failed)
+        self.outbound.opener = self._open_once
+        self.subscriptions: dict[int, Subscription | Inbox] = {}
+        self.requests = Requests(self)
+        self._session = Session(self, self._servers)
+        self._status = Status.CONNECTING
+        self._sids = count(1)
+        self._receivers = []
+        self._event_calls: EventCalls | None = None
         self._nuid = Nuid(runtime.random)
         # That have a handler at work, or are iterated. No set: what is done to all of them is done in this order.
         self.in_use: dict[Subscription, None] = {}
         self.draining = Draining(self)
-        self._closed_by: BaseException | None = None
-        self._closed = False
+        self._opening = zio.Lock()
         self._close_waiters = WaitQueue()
         self._restored_waiters: list[Waiter] = []  # who waits for the reconnect
+        self.loop = loop
 
-    def open(self) -> Client:
-        """Make the first connection. Once, in the home loop."""
-        self._session.start()
-        self._status = Status.CONNECTED
-        self.runtime.on_close(self._close_at_end)
-        return self
+    def ready(self) -> None:
+        """Before a call that needs a connection: the first one of a lazy client opens it. Errors of ``connect``."""
+        if not self._opened:
+            call_elsewhere(self._home(), self._open_once)
+
+    def _home(self) -> Loop:
+        """The home loop, found now if need be."""
+        if self.loop is lazy.NO_HOME and not self._closed:
+            with lazy.settling:
+                if self.loop is lazy.NO_HOME:
+                    self._settle()
+        return self.loop
+
+    def _open_once(self) -> None:
+        """Make the first connection, whoever asks for it first. In the home loop."""
+        with self._opening:
+            if self._opened or self._closed:
+                return
+            if self.options.on_event is not None and self._event_calls is None:
+                calls = EventCalls(self.loop, self.options.on_event, in_thread=self.callbacks_in_threads)
+                self._event_calls = calls
+                self._receivers.append(calls.receiver)
+            try:
+                self._session.start()
+            except BaseException:
+                if self._event_calls is not None:
+                    self._receivers.remove(self._event_calls.receiver)
+                    self._event_calls.receiver.close()
+                    self._event_calls = None
+                raise
+            self._opened = True
+            self.outbound.opener = None
+            self.runtime.on_close(self._close_at_end)
+
+    def user_call(self, option: str, fn: Callable[..., Any] | None) -> Callable[..., Any] | None:
+        """A function given as an option, to be called in a task: where handlers run; None if it raises."""
+        if fn is None:
+            return None
+
+        def call(*args: Any) -> Any:
+            try:
+                return zio.to_thread(fn, *args, abandon_on_cancel=True) if self.callbacks_in_threads else fn(*args)
+            except Exception as exc:
+                self.option_failed(option, exc)
+                return None
+
+        return call
+
+    def option_failed(self, option: str, error: Exception) -> None:
+        """A function given as an option raised, or returned what it must not."""
+        logger.error("%s= failed", option, exc_info=error)
+        self.emit(events.CallbackError(None, None, error))
 
     # Publishing.
 
@@ -214,11 +289,13 @@ class Client:
 
         TimeoutError if there is no room within ``seconds``.
         """
+        if self._closed:
+            self.check_open()
+        if not self._opened:
+            self.ready()
         loop = self.loop
         if loop.forked or loop.closed:
             loop.check_usable()
-        if self._closed:
-            self.check_open()
         holder = current_holder()
         if holder.scope is not holder and type(getcurrent()) is not Fiber:
             holder.check_deadlines()  # of the scopes around a plain thread's call
@@ -263,6 +340,7 @@ class Client:
         check_limit("pending_msgs", pending_msgs)
         check_limit("pending_bytes", pending_bytes)
         check_overflow(overflow)
+        self.ready()
         return edit_elsewhere(  # type: ignore[no-any-return]
             self.loop, self._subscribe, subject, queue, cb, max_msgs, pending_msgs, pending_bytes, overflow
         )
@@ -308,6 +386,8 @@ class Client:
         after the request was written; PermissionDeniedError. While disconnected it waits for the reconnect.
         Cancelled, a reply that comes later is dropped.
         """
+        if not self._opened:
+            self.ready()
         return self.requests.request(
             subject, data, self.options.request_timeout if timeout is DEFAULT else timeout, headers
         )
@@ -320,6 +400,7 @@ class Client:
 
     def new_inbox(self) -> str:
         """A new unique subject for replies."""
+        self._home()
         return f"{self.options.inbox_prefix}.{self._nuid.next()}"
 
     # Proof and time.
@@ -330,11 +411,13 @@ class Client:
         At most ``timeout`` seconds (default: ``request_timeout``): then TimeoutError. DisconnectedError if the
         connection breaks before; ConnectionClosedError.
         """
+        self.ready()
         call_elsewhere(self.loop, self.flush_here, self.options.request_timeout if timeout is DEFAULT else timeout)
 
     def rtt(self, timeout: float | None = DEFAULT) -> float:
         """Seconds of one round trip to the server. Errors like ``flush``."""
         limit = self.options.request_timeout if timeout is DEFAULT else timeout
+        self.ready()
         return call_elsewhere(self.loop, self._rtt, limit)  # type: ignore[no-any-return]
 
     def _rtt(self, timeout: float | None) -> float:
@@ -377,12 +460,21 @@ class Client:
         Waits for handlers other than the caller and for iterators of other tasks, at most ``timeout`` seconds.
         The report counts what stays unread. Does nothing on a closed client.
         """
+        if self._closed_before_use():
+            return DrainReport({})
         return call_elsewhere(self.loop, self.draining.drain, timeout)  # type: ignore[no-any-return]
 
     def close(self) -> None:
         """Send what was accepted (at most 2 s, not cut short by a cancel), then end. Does nothing if closed."""
-        if not self._closed and not self.loop.forked:
+        if not self._closed_before_use() and not self._closed and not self.loop.forked:
             call_elsewhere(self.loop, self.close_here, None)
+
+    def _closed_before_use(self) -> bool:
+        """Whether this is a lazy client without a home: then it is closed now."""
+        if self.loop is not lazy.NO_HOME:
+            return False
+        self.closing = self._closed = True
+        return True
 
     def close_here(self, error: BaseException | None) -> None:
         if self.closing:
@@ -404,6 +496,8 @@ class Client:
             self._session.stop()
             self._ended(error, ClosedReason.CLIENT_CLOSED)
             self._session.join()
+            if self._event_calls is not None:
+                self._event_calls.join()
 
     def _report_lost(self, error: BaseException | None) -> None:
         msgs, size = self.outbound.unproved()
@@ -462,7 +556,7 @@ class Client:
         return self
 
     def __exit__(self, exc_type: type[BaseException] | None, *exc_info: object) -> None:
-        if self.loop.forked:
+        if self.loop.forked and self.loop is not lazy.NO_HOME:
             return  # a forked child leaves the block: the connection is the parent's
         if exc_type is None:
             self.drain()
@@ -473,7 +567,7 @@ class Client:
 
     def events(self) -> Receiver:
         """A channel of the events from now on: Connected, Disconnected, Reconnected, Closed and the rest."""
-        return edit_elsewhere(self.loop, self._events)  # type: ignore[no-any-return]
+        return edit_elsewhere(self._home(), self._events)  # type: ignore[no-any-return]
 
     def _events(self) -> Receiver:
         receiver = events.Receiver()
@@ -486,12 +580,14 @@ class Client:
     @property
     def status(self) -> Status:
         """Where the client stands."""
+        if self.loop is lazy.NO_HOME:
+            return Status.CLOSED if self._closed else Status.CONNECTING
         return self._status
 
     @property
     def is_connected(self) -> bool:
         """Whether there is a connection just now."""
-        return self._session.connection is not None and not self._closed
+        return self._opened and self._session.connection is not None and not self._closed
 
     @property
     def is_closed(self) -> bool:
@@ -506,21 +602,42 @@ class Client:
     @property
     def server_info(self) -> ServerInfo:
         """What the server last said about itself."""
-        return self._session.info
+        return self._session.info if self._opened else ServerInfo()
 
     @property
     def max_payload(self) -> int:
         """The largest message, headers included, that the server takes, in bytes."""
-        return self._session.info.max_payload
+        return self.server_info.max_payload
 
     @property
     def servers(self) -> list[str]:
-        """The servers it may connect to, without secrets."""
-        return self._session.urls
+        """The servers it may connect to, discovered ones included, without secrets."""
+        if self.loop is lazy.NO_HOME:
+            return sorted(map(str, self._servers))
+        return sorted(self._session.pool.urls)
+
+    @property
+    def discovered_servers(self) -> list[str]:
+        """The servers that the cluster has made known (INFO ``connect_urls``), without secrets."""
+        return [] if self.loop is lazy.NO_HOME else sorted(self._session.pool.discovered_urls)
+
+    def set_servers(self, servers: str | list[str] | tuple[str, ...]) -> None:
+        """Replace the servers to connect to, discovered ones included. OptionError; ConnectionClosedError.
+
+        A connection to a server that is no longer among them goes on until it breaks. A client that is waiting to try
+        again tries the new ones at once. Never blocks.
+        """
+        parsed = parse_servers(servers)
+        self.check_open()
+        self._servers = parsed
+        if self.loop is not lazy.NO_HOME:
+            edit_elsewhere(self.loop, self._session.set_servers, parsed)
 
     @property
     def stats(self) -> Stats:
         """Counts of messages and bytes, as they are now."""
+        if self.loop is lazy.NO_HOME:
+            return Stats(0, 0, 0, 0, 0)
         session = self._session
         parser = session.connection.parser if session.connection is not None else None
         return Stats(
@@ -532,7 +649,11 @@ class Client:
         )
 
     def force_reconnect(self) -> None:
-        """Drop the present connection and connect again. Never blocks. ConnectionClosedError if closed."""
+        """Drop the present connection and connect again, at once. Never blocks. ConnectionClosedError if closed.
+
+        Works also with ``allow_reconnect=False``, and cuts short a wait before the next attempt.
+        """
+        self.ready()
         edit_elsewhere(self.loop, self._force_reconnect)
 
     def _force_reconnect(self) -> None:
@@ -566,8 +687,8 @@ class Client:
         if self._status is Status.CONNECTED:
             self._status = Status.RECONNECTING
 
-    def connection_restored(self) -> None:
-        if self._status is Status.RECONNECTING:
+    def connection_made(self) -> None:
+        if self._status in (Status.CONNECTING, Status.RECONNECTING):
             self._status = Status.CONNECTED
         waiters = list(self._restored_waiters)
         self._restored_waiters.clear()

@@ -44,6 +44,7 @@ class Connection:
     info: ServerInfo
     parser: Parser[Message]
     events: list[Event]
+    encrypted: bool
 
 
 def open_connection(server: Server, options: Options, version: str, new_parser: Any) -> Connection:
@@ -115,7 +116,7 @@ def _introduce(
         while events:
             event = events.pop(0)
             if isinstance(event, protocol.Pong):
-                return Connection(stream, server, info, parser, events)
+                return Connection(stream, server, info, parser, events, encrypted)
             if isinstance(event, protocol.Err):
                 raise server_error(event.text)
             if isinstance(event, protocol.Info):

@@ -61,8 +61,15 @@ class Closed(Event):
 
 
 @dataclass(frozen=True, slots=True)
+class ServersDiscovered(Event):
+    """The cluster has servers that were not known before: their URLs, without secrets."""
+
+    servers: list[str]
+
+
+@dataclass(frozen=True, slots=True)
 class LameDuck(Event):
-    """The server announced that it will shut down soon."""
+    """The server announced that it will shut down soon. With other servers to go to, the client leaves it in time."""
 
     url: str
 
@@ -93,10 +100,10 @@ class ServerError(Event):
 
 @dataclass(frozen=True, slots=True)
 class CallbackError(Event):
-    """A handler raised."""
+    """A handler raised. ``sub`` and ``message`` are None if it was a function given as an option of ``connect``."""
 
-    sub: Subscription
-    message: Message
+    sub: Subscription | None
+    message: Message | None
     error: BaseException
 
 

@@ -12,13 +12,30 @@ from .protocol import BadSubjectError, check_inbox_prefix
 from .tls import TLS, check_tls
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from ssl import SSLContext
 
     from .auth import AuthSource
+    from .events import Event
+    from .protocol import ServerInfo
+
+    # The servers' URLs and the last INFO in; out the URL to try next and the seconds to wait before, or one, or none.
+    NextServer = Callable[[list[str], ServerInfo], tuple[str | None, float | None] | str | None]
 
 Overflow = Literal["drop_new", "drop_old", "error"]
 RunCallbacks = Literal["task", "thread"]
 
+_SWITCHES = (
+    "allow_reconnect",
+    "abort_on_auth_error",
+    "retry_on_failed_connect",
+    "lazy",
+    "ignore_discovered_servers",
+    "no_randomize",
+    "no_echo",
+    "verbose",
+    "pedantic",
+)
 OVERFLOWS: tuple[str, ...] = get_args(Overflow)
 
 
@@ -29,6 +46,12 @@ class Options:
     ``run_callbacks``: handlers run as tasks of the client's loop (``task``, the default inside a runtime) or on
     worker threads, one per active subscription (``thread``, the default from plain threads). Limits of None
     mean no limit.
+
+    Reconnecting: the first round through the servers begins at once; before each further one there is a wait, of
+    ``reconnect_wait``, doubled each time up to ``reconnect_max_wait``, plus up to ``reconnect_jitter`` of it; or of
+    ``reconnect_delay(round)``, rounds counted from 1. ``next_server(urls, info)`` may choose the server to try and the
+    wait before. A server that has failed ``max_reconnect_attempts`` times since its last success is given up; with none
+    left the client closes. ``on_event`` is called with each event, one at a time, where handlers run.
 
     Who we are is one of ``user`` and ``password``, ``token``, ``nkey_seed``, ``credentials`` (the path of a file, or
     its bytes) and ``auth``, a function called as ``auth(server_info)`` for each connection that returns an
@@ -54,7 +77,13 @@ class Options:
     reconnect_wait: float = 0.1
     reconnect_max_wait: float = 8.0
     reconnect_jitter: float = 0.1
+    reconnect_delay: Callable[[int], float] | None = None
     reconnect_buffer_size: int = 8 << 20
+    retry_on_failed_connect: bool = False
+    lazy: bool = False
+    next_server: NextServer | None = None
+    ignore_discovered_servers: bool = False
+    on_event: Callable[[Event], object] | None = None
     no_randomize: bool = False
     no_echo: bool = False
     verbose: bool = False
@@ -80,10 +109,14 @@ class Options:
             value = getattr(self, name)
             if value is not None and not isinstance(value, str):
                 raise OptionError(f"{name} must be a str, not {type(value).__name__}")
-        for name in ("allow_reconnect", "abort_on_auth_error", "no_randomize", "no_echo", "verbose", "pedantic"):
+        for name in _SWITCHES:
             value = getattr(self, name)
             if not isinstance(value, bool):
                 raise OptionError(f"{name}={value!r}: must be True or False")
+        for name in ("reconnect_delay", "next_server", "on_event"):
+            value = getattr(self, name)
+            if value is not None and not callable(value):
+                raise OptionError(f"{name} must be a function, not {type(value).__name__}")
         self._check_auth()
         check_tls(self.tls)
         if self.password is not None and self.user is None:

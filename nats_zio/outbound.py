@@ -66,6 +66,7 @@ class Outbound:
         self._draining = False  # a task waits for the socket
         self._room = WaitQueue()
         self._failure: Callable[[], BaseException] | None = None  # makes the error of a closed client
+        self.opener: Callable[[], None] | None = None  # makes the first connection
         # For the counts of what was lost: messages in all, and control frames to tell them from.
         self._frames_taken = 0
         self._controls = 0
@@ -87,6 +88,9 @@ class Outbound:
             raise MaxPayloadError(size, self.max_payload)
         while True:
             if self._stream is None:
+                if self.opener is not None:
+                    self.opener()
+                    continue
                 self._check_buffer(size)
                 self.limit = -1
                 return
@@ -302,6 +306,18 @@ class Outbound:
             self.limit = -1
         if not self._scheduled:
             self._schedule()
+
+    def hold(self) -> bool:
+        """Write all that has gathered, then keep what comes for the next connection. False: the socket was full."""
+        with self.lock:
+            stream = self._stream
+            if stream is not None:
+                self._write(stream)
+                if self._rest is not None:
+                    return False
+            self._stream = None
+            self.limit = self.limit_of_threads = -1
+            return True
 
     def disconnected(self) -> tuple[int, int]:
         """The connection is gone. Keep the messages that were not wholly written, drop control frames.

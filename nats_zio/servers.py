@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from ipaddress import ip_address
 from urllib.parse import unquote, urlsplit
 
 from .errors import OptionError
@@ -62,6 +63,32 @@ def parse_servers(urls: str | list[str] | tuple[str, ...]) -> list[Server]:
     if not servers:
         raise OptionError(f"no server URL in {urls!r}")
     return servers
+
+
+def discovered_server(address: str, connected: Server, encrypted: bool) -> Server | None:
+    """The server of an ``address`` (``host:port``) in the INFO of the ``connected`` one; None if it is no address."""
+    try:
+        found = parse_server(f"{connected.scheme}://{address}")
+    except OptionError:
+        return None
+    name = connected.tls_name or connected.host
+    return replace(
+        found,
+        user=connected.user,
+        password=connected.password,
+        token=connected.token,
+        scheme="tls" if encrypted else connected.scheme,
+        # Certificates are for names: a number goes by the name of the server that told us.
+        tls_name=name if _is_ip(found.host) and not _is_ip(name) else None,
+    )
+
+
+def _is_ip(host: str) -> bool:
+    try:
+        ip_address(host)
+    except ValueError:
+        return False
+    return True
 
 
 def _text(url: object) -> str:

@@ -13,27 +13,32 @@ from typing import TYPE_CHECKING
 import zio
 from zio.lowlevel import Waiter, here
 
-from . import events, protocol
+from . import events, lame_duck, protocol
+from .backoff import Backoff
 from .connection import AUTH_KINDS, READ_SIZE, open_connection, server_error
 from .errors import (
     AuthError,
     ConnectionClosedError,
-    CredentialsError,
     DisconnectedError,
-    Error,
     NoServersError,
+    OptionError,
     PermissionDeniedError,
     ProtocolError,
     StaleConnectionError,
     TLSRequiredError,
 )
+from .liveness import Liveness
 from .message import Message
+from .pool import ServerPool
 from .protocol import ErrorKind, Parser, ServerInfo
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from .client import Client
     from .connection import Connection
     from .errors import ServerError
+    from .pool import Entry
     from .servers import Server
 
 MAX_READ = 512 << 10
@@ -52,73 +57,97 @@ class Session:
     """Keeps a client connected. All of it runs in the client's home loop."""
 
     def __init__(self, client: Client, servers: list[Server]) -> None:
+        options = client.options
+        random = client.runtime.random
         self._client = client
-        self._options = client.options
-        self._pool: deque[Server] = deque(servers)
-        self._failures: dict[Server, int] = dict.fromkeys(servers, 0)
-        self._refusals: dict[Server, str] = {}  # the last authentication error of each, until it takes us
+        self._options = options
+        self.pool = ServerPool(
+            servers,
+            attempts=options.max_reconnect_attempts,
+            abort_on_auth_error=options.abort_on_auth_error,
+            shuffle=None if options.no_randomize else random,
+        )
+        self._backoff = Backoff(
+            options.reconnect_wait,
+            options.reconnect_max_wait,
+            options.reconnect_jitter,
+            self._asked_delay if options.reconnect_delay is not None else None,
+            random,
+        )
+        self._next_server = client.user_call("next_server", options.next_server)
+        self._reconnect_delay = client.user_call("reconnect_delay", options.reconnect_delay)
         self.connection: Connection | None = None
         self.server: Server | None = None
         self.info = ServerInfo()
         self.received_msgs = 0  # of connections that have ended
         self.received_bytes = 0
         self.reconnects = 0
+        self._ever_connected = False
+        self._connected_at = 0.0
         self._task: zio.Task[None] | None = None
         self._lost: BaseException | None = None  # why the present connection ends
         self._last_error: ServerError | None = None
         self._pongs: deque[tuple[Waiter | None, tuple[int, int]]] = deque()
-        self._pings_unanswered = 0
-        self._heard = False
-        self._liveness: _Liveness | None = None
+        self._liveness: Liveness | None = None
+        self._leaving: zio.Task[None] | None = None  # a server in lame duck mode
         self._forced = False
+        self._hurry = zio.Event()  # set: no more waiting before the next attempt
 
     # Connecting.
 
     def start(self) -> None:
-        """Connect for the first time, in the caller's task; then a task of its own serves the session."""
-        loop = here().loop
-        if not self._options.no_randomize:
-            servers = list(self._pool)
-            loop.runtime.random.shuffle(servers)
-            self._pool = deque(servers)
+        """Connect for the first time, in the caller's task; then a task of its own serves the session.
+
+        If no server takes us: AuthError or TLSRequiredError of an only server, else NoServersError; with
+        ``retry_on_failed_connect`` the session's task goes on trying.
+        """
         errors: dict[str, BaseException] = {}
-        for server in list(self._pool):
+        for entry in self.pool.round():
             try:
-                connection = self._open(server)
-            except (AuthError, TLSRequiredError) as exc:
-                errors[str(server)] = exc
-                if len(self._pool) == 1:
+                connection = self._open(entry.server)
+            except Exception as exc:
+                errors[str(entry.server)] = exc
+                if self._options.retry_on_failed_connect:
+                    self._client.emit(events.ReconnectFailed(str(entry.server), exc))
+                    self.pool.failed(entry, exc)
+                elif len(self.pool) == 1 and isinstance(exc, (AuthError, TLSRequiredError)):
                     raise
-            except (Error, OSError, EOFError) as exc:
-                errors[str(server)] = exc
             else:
-                self._begin(connection)
-                self._client.emit(events.Connected(str(server)))
-                self._task = loop.spawn_system(self._serve, name=f"nats session {server}")
-                return
-            self._pool.rotate(-1)
-        raise NoServersError(
-            "no server could be reached: " + "; ".join(f"{url}: {_short(exc)}" for url, exc in errors.items()), errors
-        ) from next(iter(errors.values()))
+                self._begin(connection, entry)
+                break
+        else:
+            if not self._options.retry_on_failed_connect or not self.pool:
+                raise NoServersError(f"no server could be reached: {_listed(errors)}", errors) from _first(errors)
+        self._task = here().loop.spawn_system(self._serve, name=f"nats session {self._options.name or ''}".strip())
 
     def _open(self, server: Server) -> Connection:
         from . import __version__
 
         return open_connection(server, self._options, __version__, lambda: Parser(Message, self._client))
 
-    def _begin(self, connection: Connection) -> None:
+    def _begin(self, connection: Connection, entry: Entry) -> None:
         """The connection is usable: subscriptions and kept messages go first. No task switch in here."""
         client = self._client
+        first = not self._ever_connected
+        self._ever_connected = True
+        self._connected_at = client.loop.clock.now()
         self.connection, self.server, self.info = connection, connection.server, connection.info
         self._lost = self._last_error = None
         self._forced = False
-        self._pings_unanswered = 0
-        self._heard = True
-        self._failures[connection.server] = 0
-        self._refusals.pop(connection.server, None)
+        self.pool.succeeded(entry)
         client.outbound.connected(connection.stream, connection.info.max_payload, client.replay())
         client.outbound.flush()
-        self._liveness = _Liveness(self, self._options.ping_interval)
+        self._liveness = Liveness(
+            self._options.ping_interval, self._options.max_outstanding_pings, lambda: self.ping(None), self._stale
+        )
+        client.connection_made()
+        url = str(connection.server)
+        if first:
+            client.emit(events.Connected(url))
+        else:
+            self.reconnects += 1
+            client.emit(events.Reconnected(url))
+        self._look_at_info(was_lame=False)
         pending, connection.events = connection.events, []
         for event in pending:
             self._handle(event)
@@ -129,13 +158,14 @@ class Session:
         client = self._client
         try:
             while True:
-                error = self._read()
-                self._end_connection(error)
-                if client.closing:
-                    return
-                if not (self._options.allow_reconnect or self._forced):
-                    client.closed_by(error)
-                    return
+                if self._ever_connected:
+                    error = self._read()
+                    self._end_connection(error)
+                    if client.closing:
+                        return
+                    if not (self._options.allow_reconnect or self._forced):
+                        client.closed_by(error)
+                        return
                 if not self._reconnect():
                     return
         except zio.Cancelled:
@@ -148,8 +178,8 @@ class Session:
 
     def _read(self) -> BaseException:
         """Read and hand out until the connection ends; why it did."""
-        connection, client = self.connection, self._client
-        if connection is None:  # lost before this task had its turn
+        connection, client, liveness = self.connection, self._client, self._liveness
+        if connection is None or liveness is None:  # lost before this task had its turn
             return self._lost or DisconnectedError("the connection was lost")
         recv, feed = connection.stream.recv, connection.parser.feed
         subs = client.subscriptions
@@ -160,7 +190,7 @@ class Session:
                 data = recv(size)
                 if not data:
                     return self._lost or self._last_error or ConnectionResetError("the server closed the connection")
-                self._heard = True
+                liveness.heard = True
                 groups, control = feed(data)
                 bound = parser.last_bytes
                 for sid, messages in groups.items():
@@ -196,6 +226,9 @@ class Session:
         if self._liveness is not None:
             self._liveness.stop()
             self._liveness = None
+        if self._leaving is not None:
+            self._leaving.cancel()
+            self._leaving = None
         connection.stream.close()
         msgs, size = client.outbound.disconnected()
         pongs, self._pongs = self._pongs, deque()
@@ -213,46 +246,73 @@ class Session:
 
     def _reconnect(self) -> bool:
         """Try the servers until one takes us; False if all are used up and the client is closed."""
-        options, client = self._options, self._client
-        attempts = options.max_reconnect_attempts
-        round_number = 0
-        random = client.runtime.random
+        pool = self.pool
         errors: dict[str, BaseException] = {}
+        self._hurry.clear()
+        if not self._ever_connected:
+            self._pause(self._backoff.next())  # after the round in ``start``
+        elif self._forced:
+            self._backoff.forced()
+        else:
+            self._pause(self._backoff.after_loss(self._client.loop.clock.now() - self._connected_at))
         while True:
-            for _ in range(len(self._pool)):
-                server = self._pool[0]
+            pool.drop_used_up()
+            paused = False
+            for due in pool.round():
+                entry, delay = self._choose(due)
+                if delay:
+                    self._pause(delay)
+                    paused = True
+                if entry not in pool:  # replaced meanwhile
+                    continue
+                url = str(entry.server)
                 try:
-                    connection = self._open(server)
-                except (Error, OSError, EOFError) as exc:
-                    errors[str(server)] = exc
-                    client.emit(events.ReconnectFailed(str(server), exc))
-                    self._failures[server] += 1
-                    used_up = attempts is not None and attempts >= 0 and self._failures[server] >= attempts
-                    if used_up or self._refused_again(server, exc):
-                        self._pool.popleft()
-                    else:
-                        self._pool.rotate(-1)
+                    connection = self._open(entry.server)
+                except Exception as exc:
+                    errors[url] = exc
+                    pool.failed(entry, exc)
+                    self._client.emit(events.ReconnectFailed(url, exc))
                 else:
-                    self._begin(connection)
-                    self.reconnects += 1
-                    client.connection_restored()
-                    client.emit(events.Reconnected(str(server)))
+                    self._begin(connection, entry)
                     return True
-            if not self._pool:
-                text = "; ".join(f"{url}: {_short(exc)}" for url, exc in errors.items())
-                client.closed_by(NoServersError(f"no server could be reached again: {text}", errors))
+            if not pool:
+                self._client.closed_by(NoServersError(f"no server could be reached: {_listed(errors)}", errors))
                 return False
-            delay = min(options.reconnect_wait * 2 ** min(round_number, 30), options.reconnect_max_wait)
-            zio.sleep(delay * (1 + options.reconnect_jitter * random.random()))
-            round_number += 1
+            if not paused:
+                self._pause(self._backoff.next())
 
-    def _refused_again(self, server: Server, error: BaseException) -> bool:
-        """Whether the server has given the same authentication error twice in a row, and is to be dropped for it."""
-        if not isinstance(error, AuthError) or isinstance(error, CredentialsError):
-            return False
-        before = self._refusals.get(server)
-        self._refusals[server] = error.text
-        return self._options.abort_on_auth_error and before == error.text
+    def _choose(self, due: Entry) -> tuple[Entry, float]:
+        """The server to try now and how long to wait before: the one whose turn it is, or what ``next_server`` says."""
+        if self._next_server is None:
+            return due, 0.0
+        answer = self._next_server(self.pool.urls, self.info)
+        if answer is None:
+            return due, 0.0
+        try:
+            url, delay = (answer, 0.0) if isinstance(answer, str) else answer
+            return (due if url is None else self.pool.find(str(url))), max(float(delay or 0.0), 0.0)
+        except (TypeError, ValueError) as exc:
+            problem = OptionError(f"next_server= must return a URL of the pool and seconds, or None: {exc}")
+            self._client.option_failed("next_server", problem)
+            return due, 0.0
+
+    def _asked_delay(self, rounds: int) -> float | None:
+        """What ``reconnect_delay`` says; None if that is nothing to go by."""
+        assert self._reconnect_delay is not None
+        answer = self._reconnect_delay(rounds)
+        if answer is None:  # it raised, or has no opinion
+            return None
+        if not isinstance(answer, (int, float)) or not answer >= 0:
+            problem = OptionError(f"reconnect_delay= must return a number of seconds from 0 up, not {answer!r}")
+            self._client.option_failed("reconnect_delay", problem)
+            return None
+        return float(answer)
+
+    def _pause(self, seconds: float) -> None:
+        """Wait before an attempt, unless somebody is in a hurry."""
+        if seconds > 0:
+            self._hurry.wait(timeout=seconds)
+            self._hurry.clear()
 
     # What the server says apart from messages.
 
@@ -261,7 +321,6 @@ class Session:
         if isinstance(event, protocol.Ping):
             client.outbound.control(protocol.PONG)
         elif isinstance(event, protocol.Pong):
-            self._pings_unanswered = 0
             if self._pongs:
                 waiter, mark = self._pongs.popleft()
                 client.outbound.proved(mark)
@@ -271,10 +330,22 @@ class Session:
             was_lame = self.info.ldm
             self.info = self.info.merged(event.fields)
             client.outbound.max_payload = self.info.max_payload
-            if self.info.ldm and not was_lame:
-                client.emit(events.LameDuck(str(self.server)))
+            self._look_at_info(was_lame)
         elif isinstance(event, protocol.Err):
             self._server_error(event.text)
+
+    def _look_at_info(self, was_lame: bool) -> None:
+        """What INFO says about the cluster, and about the end of this server."""
+        connection, info, client = self.connection, self.info, self._client
+        assert connection is not None
+        if not self._options.ignore_discovered_servers:
+            new = self.pool.discover(info.connect_urls, connection.server, encrypted=connection.encrypted)
+            if new:
+                client.emit(events.ServersDiscovered(new))
+        if info.ldm and not was_lame:
+            client.emit(events.LameDuck(str(connection.server)))
+            if len(self.pool) > 1 and self._options.allow_reconnect:
+                self._leaving = here().loop.spawn_system(lame_duck.leave, client, self, name="nats lame duck")
 
     def _server_error(self, text: str) -> None:
         """Tell whom it is about. Whether the connection ends is the server's to decide: by ending the stream."""
@@ -302,21 +373,12 @@ class Session:
         self._pongs.append((waiter, outbound.mark()))
         outbound.control(protocol.PING)
 
-    def check_liveness(self) -> None:
-        """Once per ping interval: ping if nothing was heard, give up if too many pings are unanswered."""
-        if self._heard:
-            self._heard = False
-            self._pings_unanswered = 0
-        elif self._pings_unanswered >= self._options.max_outstanding_pings:
-            self.lose(
-                StaleConnectionError(
-                    f"{self.server} has answered none of {self._pings_unanswered} pings, "
-                    f"one each {self._options.ping_interval} s"
-                )
+    def _stale(self, pings: int) -> None:
+        self.lose(
+            StaleConnectionError(
+                f"{self.server} has answered none of {pings} pings, one each {self._options.ping_interval} s"
             )
-        else:
-            self._pings_unanswered += 1
-            self.ping(None)
+        )
 
     def lose(self, error: BaseException) -> None:
         """End the present connection because of ``error``, at once; the task finds its stream closed and reconnects."""
@@ -325,14 +387,15 @@ class Session:
             self._end_connection(error)
 
     def reconnect_anyway(self) -> None:
-        """Drop the present connection and make another, also where reconnecting is switched off."""
+        """Drop the present connection and make another, also where reconnecting is switched off; at once."""
         self._forced = True
+        self._hurry.set()
         self.lose(DisconnectedError("reconnect forced by the user"))
 
-    @property
-    def urls(self) -> list[str]:
-        """The pool, without secrets."""
-        return sorted(map(str, self._pool))
+    def set_servers(self, servers: Iterable[Server]) -> None:
+        """Replace the pool. A connection to a server that is no longer in it goes on."""
+        self.pool.replace(servers)
+        self._hurry.set()
 
     # The end.
 
@@ -348,40 +411,16 @@ class Session:
             zio.lowlevel.wait_done(self._task)
 
 
-class _Liveness:
-    """The ping timer of one connection: an entry in the loop's heap, no task."""
-
-    sleeping = True  # for the timer heap: it fires at once
-
-    def __init__(self, session: Session, interval: float) -> None:
-        self._session: Session | None = session
-        self._interval = interval
-        self._timers = here().loop.timers
-        self._clock = here().loop.clock
-        self._deadline = 0.0
-        self._arm()
-
-    def _arm(self) -> None:
-        self._deadline = self._clock.now() + self._interval
-        self._timers.push(self._deadline, self)
-
-    def alive(self, deadline: float) -> bool:
-        return self._session is not None and deadline == self._deadline
-
-    def expire(self) -> None:
-        if self._session is not None:
-            self._session.check_liveness()
-        if self._session is not None:
-            self._arm()
-
-    def stop(self) -> None:
-        if self._session is not None:
-            self._session = None
-            self._timers.ended_early()
-
-
 def _short(exc: BaseException) -> str:
     return str(exc) or type(exc).__name__
+
+
+def _listed(errors: dict[str, BaseException]) -> str:
+    return "; ".join(f"{url}: {_short(exc)}" for url, exc in errors.items())
+
+
+def _first(errors: dict[str, BaseException]) -> BaseException | None:
+    return next(iter(errors.values()), None)
 
 
 def closed_error(cause: BaseException | None) -> ConnectionClosedError:
