@@ -6,8 +6,9 @@ before a block says how:
 * none, before ```` ```python ````: all such blocks of the page are run in one namespace, in a process of its own, after
   the others. A ```` ```text ```` block right behind one is what it prints, to the letter;
 * ``<!-- file: name.py -->``: the block is saved under that name, in a folder of the page;
-* ``<!-- terminal -->`` before ```` ```console ````: its commands are run in that folder, and print what follows them. A
-  command that ends with ``^C`` goes on while the next terminal is used, and is interrupted then;
+* ``<!-- terminal -->`` before ```` ```console ````: its commands are run in that folder, and print what follows them;
+* ``<!-- first terminal -->``: the same, but the command goes on while the next terminal is used; then it ends, or is
+  interrupted where the page shows a ``^C``;
 * ``<!-- pytest -->`` or ``<!-- pytest: test_name.py -->``: the block is a test file, and pytest must pass on it;
 * ``<!-- not run: reason -->``: it is only compiled.
 """
@@ -33,6 +34,7 @@ NOT_RUN = re.compile(r"<!-- not run: (.+) -->")
 FILE = re.compile(r"<!-- file: (\S+) -->")
 PYTEST = re.compile(r"<!-- pytest(?:: (test_\w+\.py))? -->")
 TERMINAL = "<!-- terminal -->"
+FIRST_TERMINAL = "<!-- first terminal -->"
 PATIENCE = 50  # seconds
 
 # Runs in the child: the blocks come as a literal on standard input.
@@ -94,8 +96,8 @@ def run_page(text: str, name: str, server_url: str, folder: Path) -> None:
             where = f"{name}:{block.line}"
             code = block.code.replace(URL, server_url)
             if block.kind == "console":
-                assert block.mark == TERMINAL, f"{where}: what does {block.mark} mean?"
-                terminals.use(code, where)
+                assert block.mark in (TERMINAL, FIRST_TERMINAL), f"{where}: what does {block.mark} mean?"
+                terminals.use(code, where, goes_on=block.mark == FIRST_TERMINAL)
                 continue
             compile(code, where, "exec")
             if reason := NOT_RUN.fullmatch(block.mark):
@@ -186,13 +188,13 @@ class Terminals:
     def __exit__(self, kind: object, *_: object) -> None:
         try:
             if kind is None:
-                self._interrupt()
+                self._end_first()
         finally:
             for _command, process, _where in self._running:
                 process.kill()
                 process.communicate()
 
-    def use(self, block: str, where: str) -> None:
+    def use(self, block: str, where: str, *, goes_on: bool) -> None:
         commands = commands_of(block)
         assert commands, f"{where}: no command"
         for command in commands:
@@ -206,9 +208,9 @@ class Terminals:
                 cwd=self._folder,
                 env=self._env,
             )
-            if command.after_interrupt is not None:
+            if goes_on:
                 self._running.append((command, process, where))
-                first = command.output.partition("\n")[0] + "\n"
+                first = _first_line(command)
                 _check(_read(process, len(first)), first, where, command)  # then it is up
                 continue
             try:
@@ -216,18 +218,26 @@ class Terminals:
             finally:
                 process.kill()
             _check(printed, command.output, where, command)
-            self._interrupt()
+        if not goes_on:
+            self._end_first()
 
-    def _interrupt(self) -> None:
-        """The next terminal was used: Control-C for those that wait for it."""
+    def _end_first(self) -> None:
+        """The next terminal was used: Control-C for those that wait for it, and all come to their end."""
         while self._running:
             command, process, where = self._running[0]
-            first = command.output.partition("\n")[0] + "\n"
-            printed = first + _read(process, len(command.output) - len(first))
-            process.send_signal(signal.SIGINT)
+            first = _first_line(command)
+            printed, expected = first + _read(process, len(command.output) - len(first)), command.output
+            if command.after_interrupt is not None:
+                process.send_signal(signal.SIGINT)
+                printed += "^C\n"
+                expected += f"^C\n{command.after_interrupt}"
             rest, _ = process.communicate(timeout=PATIENCE)
-            _check(printed + "^C\n" + rest, f"{command.output}^C\n{command.after_interrupt}", where, command)
+            _check(printed + rest, expected, where, command)
             del self._running[0]
+
+
+def _first_line(command: Command) -> str:
+    return command.output.partition("\n")[0] + "\n"
 
 
 def _read(process: subprocess.Popen[str], count: int) -> str:

@@ -54,7 +54,7 @@ except KeyboardInterrupt:
     print("down")
 ```
 
-<!-- terminal -->
+<!-- first terminal -->
 ```console
 $ python f.py
 up
@@ -72,8 +72,9 @@ d
         ("```python\n1 / 0\n```\n", "ZeroDivisionError"),
         ("<!-- pytest -->\n```python\ndef test_it():\n    assert 1 == 2\n```\n", "assert 1 == 2"),
         ("<!-- terminal -->\n```console\n$ echo one\ntwo\n```\n", "printed\none\n\nbut the page says\ntwo\n"),
-        ("<!-- terminal -->\n```console\n$ true\nup\n^C\n```\n", "but the page says\nup\n"),
+        ("<!-- first terminal -->\n```console\n$ true\nup\n^C\n```\n", "but the page says\nup\n"),
         (INTERRUPTED, "printed\nup\nmore\n^C\ndown\n\nbut the page says\nup\nmore\n^C\nd\n"),
+        ("<!-- first terminal -->\n```console\n$ echo up\nup\ndown\n```\n", "but the page says\nup\ndown\n"),
     ],
 )
 def test_a_page_that_is_wrong_fails(page: str, problem: str, tmp_path: Path) -> None:
