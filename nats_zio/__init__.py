@@ -18,6 +18,7 @@ __version__ = "0.1.0"
 if TYPE_CHECKING:
     from .auth import Auth
     from .client import Client, Stats, Status, connect
+    from .closed_reason import ClosedReason
     from .draining import DrainReport
     from .errors import (
         AuthError,
@@ -48,12 +49,13 @@ if TYPE_CHECKING:
     from .options import Options
     from .protocol import Headers, ServerInfo
     from .protocol import Status as MessageStatus
-    from .subscription import ClosedReason, Subscription
+    from .subscription import Subscription
     from .tls import TLS
 
 _HOMES = {
     "auth": ("Auth",),
     "client": ("Client", "Stats", "Status", "connect"),
+    "closed_reason": ("ClosedReason",),
     "draining": ("DrainReport",),
     "errors": (
         "AuthError",
@@ -83,7 +85,7 @@ _HOMES = {
     "message": ("Message",),
     "options": ("Options",),
     "protocol": ("Headers", "ServerInfo"),
-    "subscription": ("ClosedReason", "Subscription"),
+    "subscription": ("Subscription",),
     "tls": ("TLS",),
 }
 _HOME_OF = {name: module for module, names in _HOMES.items() for name in names}

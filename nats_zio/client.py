@@ -25,6 +25,7 @@ from zio.lowlevel import (
 )
 
 from . import events, lazy
+from .closed_reason import ClosedReason
 from .draining import DRAIN_TIMEOUT, Draining, DrainReport
 from .errors import (
     DrainingError,
@@ -47,7 +48,7 @@ from .protocol import (
 from .requests import Requests
 from .servers import Server, parse_servers
 from .session import Session, closed_error
-from .subscription import DEFAULT, ClosedReason, Subscription
+from .subscription import DEFAULT, Subscription
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Any
 import zio
 from zio.lowlevel import current_owner
 
+from .closed_reason import ClosedReason
 from .errors import ConnectionClosedError, DisconnectedError, TimeoutError
 from .protocol import encoder
-from .subscription import ClosedReason, Subscription
+from .subscription import Subscription
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -94,7 +95,7 @@ class Draining:
                     sub.close(ClosedReason.DRAINED, None)
         with self._not_waited_for():
             for sub in subs:
-                if not sub.wait_settled(self._left(deadline)):
+                if not sub.consumers.wait_settled(self._left(deadline)):
                     raise TimeoutError(f"{sub!r} was not handled within {timeout} s")
 
     def _send_all(self, deadline: float | None) -> None:
@@ -112,7 +113,7 @@ class Draining:
         me = current_owner()
         self.excused.append(me)
         for sub in list(self._client.in_use):
-            sub.look_again()
+            sub.consumers.look_again()
         try:
             yield
         finally:

@@ -9,7 +9,6 @@ interruption loses a message. Waiting tasks, closing and the limits belong to th
 from __future__ import annotations
 
 from collections import deque
-from enum import Enum
 from time import monotonic
 from typing import TYPE_CHECKING, Any, Self
 
@@ -17,7 +16,6 @@ from greenlet import getcurrent
 
 import zio
 from zio.lowlevel import (
-    CANCELLED,
     FAILED,
     TIMED_OUT,
     WOKEN,
@@ -25,16 +23,18 @@ from zio.lowlevel import (
     Waiter,
     WaitQueue,
     call_elsewhere,
-    current_holder,
     edit_elsewhere,
     refuse_to_block_here,
-    wait_in_thread,
 )
 
+from .closed_reason import ClosedReason
+from .consumers import Consumers
 from .errors import Error, SlowConsumerError, SubscriptionClosedError, SubscriptionLostError, TimeoutError
 from .handlers import HandlerRunner
-from .latch import ThreadLatch
+from .iterating import MessageIterator
+from .limits import fit_in, size_of
 from .options import check_limit
+from .sleepers import Sleepers
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -45,25 +45,6 @@ if TYPE_CHECKING:
     from .message import Message
 
 DEFAULT: Any = object()  # a timeout that was left out
-
-
-class ClosedReason(Enum):
-    """Why a subscription has ended."""
-
-    UNSUBSCRIBED = "unsubscribed"
-    DRAINED = "drained"
-    LIMIT_REACHED = "limit reached"
-    CLIENT_CLOSED = "the client was closed"
-    CONNECTION_LOST = "the connection was lost for good"
-    PERMISSION_DENIED = "permission denied"
-    SLOW_CONSUMER = "slow consumer"
-    SERVER_ERROR = "refused by the server"
-
-    def __str__(self) -> str:
-        return self.value
-
-
-_QUIET = (ClosedReason.UNSUBSCRIBED, ClosedReason.DRAINED, ClosedReason.LIMIT_REACHED, ClosedReason.CLIENT_CLOSED)
 
 
 class Subscription:
@@ -94,7 +75,7 @@ class Subscription:
         self._cb = cb
         self._queue: deque[Message] = deque()
         self._waiters = WaitQueue()
-        self._sleepers: deque[ThreadLatch] = deque()  # plain threads that wait
+        self._sleepers = Sleepers()
         self._received = 0  # since the beginning, dropped ones included
         self._received_before = 0  # of the received: on earlier connections; the server counts from zero on each
         self._given_up = 0  # of the received: not kept, or discarded by unsubscribe
@@ -107,12 +88,13 @@ class Subscription:
         self._bytes_bound = 0
         self._overflow = overflow
         self._slow = False
-        self._slow_since = 0
         self._max_msgs = max_msgs
         self._error: BaseException | None = None  # what next() raises in the end
-        self._runner = HandlerRunner(self, cb, client, self._queue, self._emptied) if cb is not None else None
-        self._iterators: dict[object, Any] = {}  # those under way, with the task or thread that began them
-        self._watchers = WaitQueue()  # who waits until all is consumed
+        self.consumers = Consumers(self, client)
+        self._runner: HandlerRunner | None = None
+        if cb is not None:
+            self._runner = HandlerRunner(self, cb, client, self._queue, self.consumers.look_again)
+        self.consumers.runner = self._runner
 
     # Taking messages.
 
@@ -147,57 +129,29 @@ class Subscription:
         return self._wait_in_thread(timeout)
 
     def _wait_in_thread(self, timeout: float | None) -> Message:
-        loop, queue = self._loop, self._queue
-        loop.check_usable()
+        self._loop.check_usable()
         refuse_to_block_here(Subscription.next)
         until = None if timeout is None else monotonic() + timeout
-        if self._watchers.items:
-            loop.post(self._emptied, optional=True)
+        self.consumers.emptied()
         while True:
-            sleeper = ThreadLatch()
-            self._sleepers.append(sleeper)
-            # Only now a look at the queue: the loop adds to it first, and then looks for sleepers.
+            arrived = self._sleepers.sleep(self._something_to_say, None if until is None else until - monotonic())
             try:
-                arrived = (
-                    bool(queue)
-                    or self.closed_reason is not None
-                    or wait_in_thread(sleeper, None if until is None else until - monotonic())
-                )
-            except BaseException:
-                if not self._forget_sleeper(sleeper) and queue:
-                    self._rouse(1)  # what this one was woken for is for the next
-                raise
-            self._forget_sleeper(sleeper)
-            try:
-                return queue.popleft()
+                return self._queue.popleft()
             except IndexError:  # another thread was faster
                 if self.closed_reason is not None:
                     return self._last()
             if not arrived:
                 raise TimeoutError(f"no message on {self.subject!r} within {timeout} s")
 
-    def _forget_sleeper(self, sleeper: ThreadLatch) -> bool:
-        """Whether it was still asleep."""
-        try:
-            self._sleepers.remove(sleeper)
-        except ValueError:
-            return False
-        return True
-
-    def _rouse(self, count: int) -> None:
-        """Have so many plain threads look at the queue. From any thread."""
-        sleepers = self._sleepers
-        try:
-            for _ in range(count):
-                sleepers.popleft().wake()
-        except IndexError:
-            return  # no more of them
+    def _something_to_say(self) -> bool:
+        """Whether there is a message, or the end."""
+        return bool(self._queue) or self.closed_reason is not None
 
     def _wait_next(self, timeout: float | None) -> Message:
         try:
             return self._queue.popleft()
         except IndexError:
-            self._emptied()
+            self.consumers.look_again()
         if self.closed_reason is not None:
             raise self._closed_error()
         fiber = getcurrent()
@@ -248,10 +202,10 @@ class Subscription:
             return batch
         return batch
 
-    def __iter__(self) -> _Iterator:
+    def __iter__(self) -> MessageIterator:
         if self._runner is not None:
             raise self._taken_by_handler("iteration")
-        return _Iterator(self)
+        return MessageIterator(self, self._loop, self._queue.popleft, self._wait)
 
     def _taken_by_handler(self, what: str) -> Error:
         return Error(f"the messages of {self!r} go to its handler; {what} cannot take them as well")
@@ -311,7 +265,7 @@ class Subscription:
     @property
     def pending_bytes(self) -> int:
         """Their size: payload and headers."""
-        return sum(_size(message) for message in list(self._queue))
+        return sum(map(size_of, list(self._queue)))
 
     @property
     def delivered(self) -> int:
@@ -375,7 +329,7 @@ class Subscription:
         if self._waiters.items:
             self._serve_waiters()
         if self._sleepers:
-            self._rouse(len(queue))
+            self._sleepers.rouse(len(queue))
 
     def _serve_waiters(self) -> None:
         while self._queue:
@@ -391,32 +345,15 @@ class Subscription:
 
     def _take_in_counted(self, messages: list[Message]) -> None:
         """The limits are near: count exactly, message by message."""
-        queue = self._queue
-        limit_msgs, limit_bytes = self._limit_msgs, self._limit_bytes
-        # A consumer that waits takes its message at once, so it never counts as pending.
         waiting = len(self._waiters) + len(self._sleepers) if self._runner is None else 0
-        size = sum(_size(message) for message in list(queue))
-        dropped: list[Message] = []
-        for message in messages:
-            more = _size(message)
-            while (limit_msgs is not None and len(queue) - waiting >= limit_msgs) or (
-                limit_bytes is not None and size + more > limit_bytes
-            ):
-                if self._overflow == "drop_old":
-                    try:
-                        oldest = queue.popleft()
-                    except IndexError:
-                        dropped.append(message)  # larger than the limit by itself
-                        break
-                    size -= _size(oldest)
-                    dropped.append(oldest)
-                    continue
-                dropped.append(message)
-                break
-            else:
-                queue.append(message)
-                size += more
-        self._bytes_bound = size
+        dropped, self._bytes_bound = fit_in(
+            messages,
+            self._queue,
+            self._limit_msgs,
+            self._limit_bytes,
+            waiting,
+            drop_old=self._overflow == "drop_old",
+        )
         if dropped:
             self._count_dropped(dropped)
         else:
@@ -425,7 +362,7 @@ class Subscription:
     def _count_dropped(self, dropped: list[Message]) -> None:
         self._dropped += len(dropped)
         self._given_up += len(dropped)
-        self._dropped_bytes += sum(map(_size, dropped))
+        self._dropped_bytes += sum(map(size_of, dropped))
         if not self._slow:
             self._slow = True
             self._client.slow_consumer(self)
@@ -440,7 +377,7 @@ class Subscription:
             self._error = error
             self._serve_waiters()
             self._waiters.fail_all(self._closed_error)
-            self._rouse(len(self._sleepers))
+            self._sleepers.rouse(len(self._sleepers))
             self._client.forget(self)
 
     def _closed_error(self) -> BaseException:
@@ -466,56 +403,7 @@ class Subscription:
         count = len(self._queue)
         self._queue.clear()
         self._given_up += count
-        self._emptied()
-
-    def _emptied(self) -> None:
-        self._watchers.wake_all()
-
-    def settled(self) -> bool:
-        """Whether nobody but the caller has anything left to do with it."""
-        if self._runner is not None:
-            return self._runner.idle(self._client.draining.excused)
-        draining = self._client.draining.excused
-        owners = list(self._iterators.values())
-        return all(owner in draining or getattr(owner, "done", False) for owner in owners)
-
-    def wait_settled(self, seconds: float | None) -> bool:
-        """Wait until ``settled``; False after ``seconds``."""
-        fiber = getcurrent()
-        assert type(fiber) is Fiber
-        clock = fiber.loop.clock
-        deadline = None if seconds is None else clock.now() + seconds
-        while True:
-            waiter = Waiter(fiber, self)
-            self._watchers.push(waiter)  # before the look: a thread that empties the queue then sees it
-            left = None if deadline is None else deadline - clock.now()
-            settled = self.settled()
-            if settled or (left is not None and left <= 0):
-                waiter.state = CANCELLED
-                self._watchers.discard(waiter)
-                return settled
-            fiber.loop.wait(waiter, left, self._watchers.discard)
-
-    # Iterators.
-
-    def iterator_started(self) -> object:
-        """A loop over the messages begins; returns what names it."""
-        name = object()
-        self._iterators[name] = current_holder()
-        self._client.in_use[self] = None
-        return name
-
-    def iterator_ended(self, name: object) -> None:
-        """That loop has ended. From any thread."""
-        self._iterators.pop(name, None)
-        if not self._iterators:
-            self._client.in_use.pop(self, None)
-        if self._watchers.items and not self._loop.closed and not self._loop.forked:
-            self._loop.urgent(self._emptied)
-
-    def look_again(self) -> None:
-        """Have those who wait until it is settled look at it again. At home."""
-        self._watchers.wake_all()
+        self.consumers.look_again()
 
     # Select.
 
@@ -526,7 +414,7 @@ class Subscription:
     def select_ready(self) -> bool:
         if self._runner is not None:
             raise self._taken_by_handler("select()")
-        return bool(self._queue) or self.closed_reason is not None
+        return self._something_to_say()
 
     def select_take(self) -> Message:
         try:
@@ -562,53 +450,3 @@ class Subscription:
         queue = f" queue={self.queue!r}" if self.queue else ""
         state = "open" if self.closed_reason is None else f"ended: {self.closed_reason}"
         return f"<Subscription {self.subject!r}{queue} {state}, {len(self._queue)} pending>"
-
-
-def _size(message: Message) -> int:
-    raw = message.raw_headers
-    return len(message.data) + (0 if raw is None else len(raw))
-
-
-class _Iterator:
-    """One ``for`` over a subscription. While messages are pending it takes them without any switch."""
-
-    __slots__ = ("_name", "_popleft", "_sub")
-
-    def __init__(self, sub: Subscription) -> None:
-        self._sub = sub
-        self._popleft = sub._queue.popleft
-        self._name: object = sub.iterator_started()
-
-    def __iter__(self) -> Self:
-        return self
-
-    def __next__(self) -> Message:
-        fiber = getcurrent()
-        if type(fiber) is Fiber:
-            loop = fiber.loop
-            budget = loop.budget
-            if budget <= 0:
-                loop.checkpoint(fiber)
-            else:
-                loop.budget = budget - 1
-        elif self._sub._loop.forked:
-            self._sub._loop.check_usable()
-        try:
-            return self._popleft()
-        except IndexError:
-            return self._wait()
-
-    def _wait(self) -> Message:
-        sub = self._sub
-        try:
-            return sub._wait(None)
-        except (SubscriptionClosedError, SlowConsumerError, Error):
-            self._end()
-            if sub.closed_reason in _QUIET:
-                raise StopIteration from None
-            raise
-
-    def _end(self) -> None:
-        self._sub.iterator_ended(self._name)
-
-    __del__ = _end
