@@ -117,7 +117,7 @@ class Client:
         self._closed_by: BaseException | None = None
         self._closed = False
         self._receivers: list[Receiver] = []
-        self.framer = Framer(lambda: self._session.info.headers)
+        self.framer = Framer(self._headers_supported)
         self._prefixes = self.framer.prefixes
         self.lose_home()
         if options.lazy:
@@ -165,6 +165,7 @@ class Client:
     def ready(self) -> None:
         """Before a call that needs a connection: the first one of a lazy client opens it. Errors of ``connect``."""
         if not self._opened:
+            self.check_open()
             call_elsewhere(self._home(), self._open_once)
 
     def _home(self) -> Loop:
@@ -195,6 +196,11 @@ class Client:
             self._opened = True
             self.outbound.opener = None
             self.runtime.on_close(self._close_at_end)
+
+    def _headers_supported(self) -> bool:
+        """Whether the server takes headers; before there was one, that is to be expected."""
+        self.ready()
+        return self._session.info.headers or not self._session.ever_connected
 
     def user_call(self, option: str, fn: Callable[..., Any] | None) -> Callable[..., Any] | None:
         """A function given as an option, to be called in a task: where handlers run; None if it raises."""

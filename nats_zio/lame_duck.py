@@ -26,13 +26,10 @@ PROOF = 2.0  # seconds for the proof that the server has everything
 def leave(client: Client, session: Session) -> None:
     """In a task of its own, cancelled when the connection ends: have the session go to another server.
 
-    What is published once the last PING is written is kept for the next server, so nothing is lost or in doubt.
+    What is published once the last PING is written is kept for the next server, so nothing is lost or in doubt, and
+    requests that were written before have their replies, if those come in time.
     """
     zio.sleep(GRACE * client.runtime.random.random())
-    waited = 0.0
-    while len(client.requests) and waited < REPLIES:
-        zio.sleep(LOOK)
-        waited += LOOK
     try:
         client.flush_here(PROOF)
     except TimeoutError:
@@ -43,6 +40,10 @@ def leave(client: Client, session: Session) -> None:
         session.ping(waiter)
         if client.outbound.hold():
             fiber.loop.wait(waiter, PROOF, _nothing)
+            waited = 0.0
+            while waited < REPLIES and client.requests.written(client.outbound.kept_frames()):
+                zio.sleep(LOOK)
+                waited += LOOK
     session.lose(DisconnectedError(f"left {session.server}, which is in lame duck mode"))
 
 

@@ -161,6 +161,10 @@ class Requests:
             else:
                 entry[0].wake(message)
 
+    def written(self, kept: set[int]) -> bool:
+        """Whether a request waits that is not among the frames still kept, so that its reply may be on its way."""
+        return any(id(frame) not in kept for _, frame, _ in self._pending.copy().values())
+
     def disconnected(self, kept: set[int]) -> None:
         """Requests that were written end now; those still in the queue will be sent after the reconnect."""
         for token, (waiter, frame, subject) in self._pending.copy().items():

@@ -82,7 +82,7 @@ class Session:
         self.received_msgs = 0  # of connections that have ended
         self.received_bytes = 0
         self.reconnects = 0
-        self._ever_connected = False
+        self.ever_connected = False
         self._connected_at = 0.0
         self._task: zio.Task[None] | None = None
         self._lost: BaseException | None = None  # why the present connection ends
@@ -128,8 +128,8 @@ class Session:
     def _begin(self, connection: Connection, entry: Entry) -> None:
         """The connection is usable: subscriptions and kept messages go first. No task switch in here."""
         client = self._client
-        first = not self._ever_connected
-        self._ever_connected = True
+        first = not self.ever_connected
+        self.ever_connected = True
         self._connected_at = client.loop.clock.now()
         self.connection, self.server, self.info = connection, connection.server, connection.info
         self._lost = self._last_error = None
@@ -158,7 +158,7 @@ class Session:
         client = self._client
         try:
             while True:
-                if self._ever_connected:
+                if self.ever_connected:
                     error = self._read()
                     self._end_connection(error)
                     if client.closing:
@@ -249,7 +249,7 @@ class Session:
         pool = self.pool
         errors: dict[str, BaseException] = {}
         self._hurry.clear()
-        if not self._ever_connected:
+        if not self.ever_connected:
             self._pause(self._backoff.next())  # after the round in ``start``
         elif self._forced:
             self._backoff.forced()
