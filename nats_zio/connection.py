@@ -109,21 +109,33 @@ def _introduce(
     *,
     encrypted: bool,
 ) -> Connection:
-    """CONNECT, up to the PONG that says we are taken."""
+    """CONNECT, up to the PONG that says we are taken.
+
+    An error with which the server says that it will not take us is raised at once; any other one (a text not known
+    here, say) only if the stream ends behind it. If it does not, the session tells of it.
+    """
     fields = _connect_fields(options, info, version, encrypted) | connect_fields(server, options, info)
     stream.send_all(protocol.encoder.connect(fields) + protocol.PING)
+    told: list[protocol.Err] = []
     while True:
         while events:
             event = events.pop(0)
             if isinstance(event, protocol.Pong):
-                return Connection(stream, server, info, parser, events, encrypted)
+                return Connection(stream, server, info, parser, [*told, *events], encrypted)
             if isinstance(event, protocol.Err):
-                raise server_error(event.text)
+                if _refuses(event.text):
+                    raise server_error(event.text)
+                told.append(event)
             if isinstance(event, protocol.Info):
                 info = info.merged(event.fields)
             elif isinstance(event, protocol.Ping):
                 stream.send_all(protocol.PONG)
-        events = _receive(stream, parser)
+        try:
+            events = _receive(stream, parser)
+        except OSError as exc:
+            if told:
+                raise server_error(told[-1].text) from exc
+            raise
 
 
 def _receive(stream: Stream, parser: Parser[Message]) -> list[Event]:
@@ -149,6 +161,11 @@ def _connect_fields(options: Options, info: ServerInfo, version: str, encrypted:
         "no_responders": info.headers,
         "name": options.name,
     }
+
+
+def _refuses(text: str) -> bool:
+    info = protocol.classify(text)
+    return info.closes or info.kind in AUTH_KINDS
 
 
 def server_error(text: str) -> ServerError:
