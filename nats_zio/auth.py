@@ -35,7 +35,7 @@ class Auth:
     """What proves who we are: a user with password, a token, a JWT with a signature, or an nkey with one.
 
     ``nkey`` is the public key. ``sign`` gets the server's nonce and returns the raw Ed25519 signature of it; it may
-    block, like the function given as ``auth=`` itself, since it runs in the task that connects.
+    block, like the function given as ``auth=`` itself: both are called where handlers run.
     """
 
     user: str | None = field(default=None, repr=False)
@@ -56,7 +56,9 @@ class Auth:
             raise ValueError("an nkey proves nothing without sign=")
 
 
-def connect_fields(server: Server, options: Options, info: ServerInfo) -> dict[str, str | None]:
+def connect_fields(
+    server: Server, options: Options, info: ServerInfo, call_user: Callable[..., Any]
+) -> dict[str, str | None]:
     """The fields of CONNECT that say who we are. May block: files are read, and ``auth=`` is asked.
 
     The credentials of a server's URL win. CredentialsError if there are none to be had.
@@ -68,7 +70,7 @@ def connect_fields(server: Server, options: Options, info: ServerInfo) -> dict[s
     elif options.credentials is not None:
         auth = _of_credentials(options.credentials)
     elif options.auth is not None:
-        auth = options.auth if isinstance(options.auth, Auth) else _asked(options.auth, info)
+        auth = options.auth if isinstance(options.auth, Auth) else _asked(options.auth, info, call_user)
     else:
         auth = Auth(user=options.user, password=options.password, token=options.token)
     # Without a nonce the server asks for no signature, and has no use for what needs one.
@@ -79,7 +81,7 @@ def connect_fields(server: Server, options: Options, info: ServerInfo) -> dict[s
         "auth_token": auth.token,
         "jwt": auth.jwt if signed else None,
         "nkey": auth.nkey if signed else None,
-        "sig": _signature(auth.sign, info.nonce) if signed and auth.sign is not None else None,
+        "sig": _signature(auth.sign, info.nonce, call_user) if signed and auth.sign is not None else None,
     }
 
 
@@ -93,9 +95,9 @@ def check_credentials(data: bytes) -> None:
     _key_pair(_parse_credentials(data)[1])
 
 
-def _asked(source: AuthSource, info: ServerInfo) -> Auth:
+def _asked(source: AuthSource, info: ServerInfo, call_user: Callable[..., Any]) -> Auth:
     try:
-        auth: object = source(info)
+        auth: object = call_user(source, info)
     except Exception as exc:
         raise CredentialsError(f"auth= raised {type(exc).__name__}") from exc
     if not isinstance(auth, Auth):
@@ -156,9 +158,9 @@ def _key_pair(seed: bytes) -> Any:
     return pair
 
 
-def _signature(sign: Callable[[bytes], bytes], nonce: str) -> str:
+def _signature(sign: Callable[[bytes], bytes], nonce: str, call_user: Callable[..., Any]) -> str:
     try:
-        signature: object = sign(nonce.encode())
+        signature: object = call_user(sign, nonce.encode())
     except Exception as exc:
         raise CredentialsError(f"sign= raised {type(exc).__name__}") from exc
     if not isinstance(signature, (bytes, bytearray)):

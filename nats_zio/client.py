@@ -209,12 +209,16 @@ class Client:
 
         def call(*args: Any) -> Any:
             try:
-                return zio.to_thread(fn, *args, abandon_on_cancel=True) if self.callbacks_in_threads else fn(*args)
+                return self.call_user(fn, *args)
             except Exception as exc:
                 self.option_failed(option, exc)
                 return None
 
         return call
+
+    def call_user(self, fn: Callable[..., Any], *args: Any) -> Any:
+        """Call a function of the user's, which may block, where handlers run: in this task, or on a worker thread."""
+        return zio.to_thread(fn, *args, abandon_on_cancel=True) if self.callbacks_in_threads else fn(*args)
 
     def option_failed(self, option: str, error: Exception) -> None:
         """A function given as an option raised, or returned what it must not."""

@@ -15,6 +15,8 @@ from .protocol import ErrorKind, ServerInfo
 from .tls import TLS, secure, tls_wanted
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from zio.net import Stream
 
     from .message import Message
@@ -47,8 +49,10 @@ class Connection:
     encrypted: bool
 
 
-def open_connection(server: Server, options: Options, version: str, new_parser: Any) -> Connection:
-    """Connect and shake hands, within ``connect_timeout``.
+def open_connection(
+    server: Server, options: Options, version: str, new_parser: Any, call_user: Callable[..., Any]
+) -> Connection:
+    """Connect and shake hands, within ``connect_timeout``. ``call_user(fn, *args)`` calls the functions of ``auth=``.
 
     OSError (TLS: ssl.SSLError), TimeoutError, AuthError, TLSRequiredError, ServerError or ProtocolError; then nothing
     is left open.
@@ -67,7 +71,9 @@ def open_connection(server: Server, options: Options, version: str, new_parser: 
                     _check_before_tls(server, info, events, parser)
                     stream = secure(stream, server, tls or TLS())
                     first = True
-                return _introduce(stream, server, options, version, parser, info, events, encrypted=first)
+                fields = _connect_fields(options, info, version, first)
+                fields |= connect_fields(server, options, info, call_user)
+                return _introduce(stream, server, fields, parser, info, events, encrypted=first)
             except BaseException:
                 stream.close()
                 raise
@@ -101,8 +107,7 @@ def _check_before_tls(server: Server, info: ServerInfo, events: list[Event], par
 def _introduce(
     stream: Stream,
     server: Server,
-    options: Options,
-    version: str,
+    fields: dict[str, Any],
     parser: Parser[Message],
     info: ServerInfo,
     events: list[Event],
@@ -114,7 +119,6 @@ def _introduce(
     An error with which the server says that it will not take us is raised at once; any other one (a text not known
     here, say) only if the stream ends behind it. If it does not, the session tells of it.
     """
-    fields = _connect_fields(options, info, version, encrypted) | connect_fields(server, options, info)
     stream.send_all(protocol.encoder.connect(fields) + protocol.PING)
     told: list[protocol.Err] = []
     while True:

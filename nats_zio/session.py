@@ -123,7 +123,8 @@ class Session:
     def _open(self, server: Server) -> Connection:
         from . import __version__
 
-        return open_connection(server, self._options, __version__, lambda: Parser(Message, self._client))
+        client = self._client
+        return open_connection(server, self._options, __version__, lambda: Parser(Message, client), client.call_user)
 
     def _begin(self, connection: Connection, entry: Entry) -> None:
         """The connection is usable: subscriptions and kept messages go first. No task switch in here."""
