@@ -29,17 +29,17 @@ def scripted(test: Callable[[ScriptedServer], Any], *, network: SimNetwork | Non
 
 
 def connected(
-    test: Callable[[ScriptedServer, nats_zio.Client], Any],
-    *,
+    test: Callable[..., Any],
+    *args: Any,
     network: SimNetwork | None = None,
     options: dict[str, Any] | None = None,
     **server: Any,
 ) -> Any:
-    """Run `test(server, nc)` with a client that is connected; it is drained afterwards."""
+    """Run `test(server, nc, *args)` with a client that is connected; it is drained afterwards."""
 
     def main(started: ScriptedServer) -> Any:
         with nats_zio.connect(started.url, **(options or {})) as nc:
-            return test(started, nc)
+            return test(started, nc, *args)
 
     return scripted(main, network=network, **server)
 

@@ -346,6 +346,55 @@ def test_half_closed_it_still_reads() -> None:
     simulated(test)
 
 
+def test_it_closes_after_any_byte() -> None:
+    def test(server: ScriptedServer, nc: nats_zio.Client) -> None:
+        seen = nc.events()
+        sub = nc.subscribe("a")
+        nc.flush()
+        client = server.clients[0]
+        down = client.stream.connection.down  # type: ignore[attr-defined]
+        before = down.sent
+        server.split = 3
+        client.close_after(17)
+        client.send(b"MSG a 1 1\r\nx\r\nMSG a 1 1\r\ny\r\n")
+        assert isinstance(seen.recv(), events.Disconnected)
+        assert down.sent == before + 17
+        assert [message.data for message in sub.next_batch(10)] == [b"x"]
+
+    simulated(test)
+
+
+def test_who_takes_nothing_for_too_long_is_cut_off() -> None:
+    """As by the write deadline of a real server: without a word."""
+
+    def test(server: ScriptedServer, nc: nats_zio.Client) -> None:
+        seen = nc.events()
+        zio.lowlevel.here().loop.runtime.network.connections[0].down.allow(10)
+        start = zio.now()
+        server.info()
+        lost = seen.recv()
+        assert isinstance(lost, events.Disconnected)
+        assert isinstance(lost.error, ConnectionResetError)
+        assert 3 <= zio.now() - start < 4
+
+    simulated(test, write_deadline=3)
+
+
+def test_started_again_it_is_another_server() -> None:
+    def test(server: ScriptedServer, nc: nats_zio.Client) -> None:
+        seen = nc.events()
+        before = nc.server_info.server_id
+        server.lame_duck()
+        server.stop()
+        server.start()
+        while not isinstance(seen.recv(), events.Reconnected):
+            pass
+        assert nc.server_info.server_id != before
+        assert not nc.server_info.ldm
+
+    simulated(test)
+
+
 def test_subscriptions_beyond_the_limit_are_refused() -> None:
     def test(server: ScriptedServer, nc: nats_zio.Client) -> None:
         seen = nc.events()

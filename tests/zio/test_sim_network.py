@@ -361,6 +361,37 @@ def test_allow_lets_a_writer_have_so_many_bytes_more() -> None:
     linked(SimNetwork(1), test)
 
 
+def test_a_tap_sees_every_byte_before_it_travels_and_may_stop_the_writer_at_one() -> None:
+    network = SimNetwork(1, latency=1.0, split_writes=0.5, buffer=7)
+    seen: list[tuple[float, bytes]] = []
+
+    def tap(data: bytes) -> int | None:
+        seen.append((zio.now(), data))
+        stop = b"".join(part for _, part in seen).find(b"!")
+        return None if stop < 0 else len(data) - (sum(len(part) for _, part in seen) - stop)
+
+    def attach(connection: Connection) -> None:
+        connection.up.tap = tap
+
+    network.on_connect = attach
+
+    def test(ours: Any, theirs: Any, connection: Connection) -> None:
+        sending = zio.spawn(ours.send_all, b"twenty five letters, then!and no more")
+        start = zio.now()
+        assert theirs.recv_exactly(25) == b"twenty five letters, then"
+        assert seen[0][0] == start
+        zio.sleep(10)
+        assert connection.up.sent == 25
+        assert not sending.done
+        connection.up.tap = None
+        connection.up.allow(None)
+        assert theirs.recv_exactly(12) == b"!and no more"
+        sending.join()
+
+    linked(network, test)
+    assert len(seen) > 3
+
+
 def test_a_partition_holds_everything_back_until_it_heals() -> None:
     network = SimNetwork(1, latency=0.01)
 

@@ -57,6 +57,7 @@ class ServedClient:
         self._pending = 0
         self._writer: Waiter | None = None
         self._ending = ""  # "half" or "whole": what to end when all is written
+        self._left: int | None = None  # of bytes to send before the end
         self._active = False  # something came since the last look
         self._pings = 0
         self._pong_due = 0.0
@@ -82,6 +83,11 @@ class ServedClient:
     def close(self) -> None:
         """Close the connection when what is queued has gone out."""
         self._ending = "whole"
+        self._wake_writer()
+
+    def close_after(self, count: int) -> None:
+        """Send only ``count`` bytes more, in the middle of whatever they are in, and close the connection."""
+        self._left = count
         self._wake_writer()
 
     def half_close(self) -> None:
@@ -138,16 +144,12 @@ class ServedClient:
         stream = self.stream
         try:
             while not self.gone:
-                if self._out:
+                if self._left == 0:
+                    self._end()
+                elif self._out:
                     data = b"".join(self._out)
                     self._out.clear()
-                    start = 0
-                    while start < len(data):
-                        if start:
-                            zio.sleep(1e-6)  # so that it arrives by itself
-                        end = start + (self.server.split or len(data))
-                        stream.send_all(data[start:end])
-                        start = end
+                    self._write(data)
                     self._pending -= len(data)
                 elif self._ending:
                     if self._ending == "whole":
@@ -163,6 +165,23 @@ class ServedClient:
                         self._writer = None
         except (OSError, zio.Closed):
             self._end()
+
+    def _write(self, data: bytes) -> None:
+        """Write it, whole or in pieces. Who takes none for too long is cut off without a word."""
+        server, stream = self.server, self.stream
+        start = 0
+        while start < len(data) and self._left != 0:
+            if start:
+                zio.sleep(1e-6)  # so that it arrives by itself
+            piece = data[start : start + (server.split or len(data))][: self._left]
+            with zio.move_on_after(server.write_deadline) as scope:
+                stream.send_all(piece)
+            if scope.expired:
+                self.abort()
+                return
+            start += len(piece)
+            if self._left is not None:
+                self._left -= len(piece)
 
     def watch(self) -> None:
         """Ping the client when it is silent, and end the connection when it does not answer."""

@@ -47,6 +47,7 @@ class ScriptedServer:
         max_pending: int = 64 << 20,
         ping_interval: float = 120.0,
         max_pings: int = 2,
+        write_deadline: float = 10.0,
         users: dict[str, User] | None = None,
         permissions: Permissions | None = None,
         **info: Any,
@@ -59,6 +60,7 @@ class ScriptedServer:
         self.max_pending = max_pending
         self.ping_interval = ping_interval
         self.max_pings = max_pings
+        self.write_deadline = write_deadline
         self.users = users
         self.permissions = permissions or Permissions()
         self.greeting: bytes | None = None
@@ -72,7 +74,7 @@ class ScriptedServer:
         self.random = here().loop.runtime.random
         self._name = name
         self._info = info
-        self._id = "".join(self.random.choices("ABCDEFGHIJKLMNOPQRSTUVWXYZ234567", k=56))
+        self._id = ""
         self._listener: Any = None
         self._tasks: dict[zio.Task[None], None] = {}
         self._routes: dict[str, list[ServedSubscription]] = {}  # who gets what, until somebody comes or goes
@@ -83,7 +85,9 @@ class ScriptedServer:
         return f"nats://{self.host}:{self.port}"
 
     def start(self) -> Self:
-        """Listen; again after ``stop``, on the same port."""
+        """Listen; again after ``stop``, on the same port, as a server that knows nothing of its former life."""
+        self._id = "".join(self.random.choices("ABCDEFGHIJKLMNOPQRSTUVWXYZ234567", k=56))
+        self._info.pop("ldm", None)
         self._listener = zio.net.listen(self.host, self.port)
         self.port = self._listener.port
         self._spawn(self._accept, self._listener)

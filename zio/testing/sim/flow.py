@@ -53,6 +53,9 @@ class Flow:
         self.link = link
         self.sent = 0
         self.delivered = 0
+        # Sees the bytes that are taken from the sender, before they travel. What it returns is how many of them to take
+        # (None: all of them); after a number there is no more room, as after ``allow``.
+        self.tap: Callable[[bytes], int | None] | None = None
         self._connection = connection
         self._loop = connection.loop
         self._name = name
@@ -108,6 +111,14 @@ class Flow:
             if not count:
                 return 0
             chunk = bytes(view[:count])
+        if self.tap is not None:
+            wanted = self.tap(chunk)
+            if wanted is not None:
+                self.allow(wanted)
+                chunk = chunk[:wanted]
+                count = len(chunk)
+                if not count:
+                    return 0
         self.sent += count
         self._size += count
         self._note("sent", count, crc32(chunk))

@@ -16,6 +16,8 @@ from .flow import Link
 from .journal import Entry
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from ..._core import Clock
     from .stream import SimStream
 
@@ -112,6 +114,7 @@ class SimNetwork:
         self.random = random.Random(self.seed)
         self.journal: list[Entry] = []
         self.connections: list[Connection] = []
+        self.on_connect: Callable[[Connection], object] | None = None  # called with each new one, before any byte
         self._keep_journal = journal
         self._defaults = Link(**link)
         self._links: dict[tuple[str, str], Link] = {}
@@ -221,6 +224,8 @@ class SimNetwork:
             self._numbers += 1
             connection = Connection(self, self._numbers, source, target, port)
             self.connections.append(connection)
+            if self.on_connect is not None:
+                self.on_connect(connection)
             connection.note(f"#{connection.number} {where}", "accepted")
             listener.arrive(connection.server)
         try:
