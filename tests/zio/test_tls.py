@@ -540,6 +540,36 @@ def test_send_some_takes_what_has_room_and_sees_to_the_rest_itself() -> None:
     run(main)
 
 
+def test_what_has_gone_out_before_an_error_counts_as_taken(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Or whoever keeps what was not taken for another connection would send it twice."""
+
+    def main() -> None:
+        ours, theirs = memory_stream_pair(1 << 20)
+        serving = zio.spawn(theirs.start_tls, SERVER)
+        client = ours.start_tls(CLIENT, NAME)
+        server = serving.join()
+        send_some, calls = type(ours).send_some, 0
+
+        def fails_at_the_second(stream: Any, data: Any) -> int:
+            nonlocal calls
+            calls += stream is ours
+            if stream is ours and calls == 2:
+                raise ConnectionResetError("the link broke")
+            return send_some(stream, data)
+
+        monkeypatch.setattr(type(ours), "send_some", fails_at_the_second)
+        taken = client.send_some(bytes(300_000))
+        assert 0 < taken < 300_000
+        for _ in range(2):
+            with pytest.raises(ConnectionResetError, match="the link broke"):
+                client.send_some(b"more")
+        assert len(server.recv_exactly(taken)) == taken
+        with zio.move_on_after(0.05):  # and no more than that
+            pytest.fail(f"{len(server.recv(1))} bytes more")
+
+    run(main)
+
+
 def test_wait_writable_waits_until_there_is_room() -> None:
     def main() -> None:
         client, server = both(1000)

@@ -226,7 +226,8 @@ class TLSStream(Stream):
     def send_some(self, data: bytes | bytearray | memoryview) -> int:
         """Encrypt and send what there is room for now, without waiting; how many bytes were taken, perhaps 0.
 
-        What was taken goes out by itself, also where the raw stream took a part only.
+        What was taken goes out by itself, also where the raw stream took a part only. An error that comes after a part
+        has gone out is raised by the next call.
         """
         with self._lock:
             self._check_sending()
@@ -235,17 +236,20 @@ class TLSStream(Stream):
             view = memoryview(data).cast("B")
             total, done = len(view), 0
             while done < total:
-                end = min(done + WRITE_SIZE, total)
+                gone, end = done, min(done + WRITE_SIZE, total)
                 try:
-                    while done < end:
-                        done += self._object.write(view[done:end])
-                except ssl.SSLWantReadError:  # the peer wants to agree on something first
-                    self._stalled = True
-                except ssl.SSLError as exc:
+                    try:
+                        while done < end:
+                            done += self._object.write(view[done:end])
+                    except ssl.SSLWantReadError:  # the peer wants to agree on something first
+                        self._stalled = True
+                    if not self._push() or self._stalled:
+                        break
+                except OSError as exc:
                     self._write_error = exc
+                    if gone:  # the caller must not take that for unsent
+                        return gone
                     raise
-                if not self._push() or self._stalled:
-                    break
             return done
 
     def wait_writable(self) -> None:
