@@ -6,7 +6,6 @@ import logging
 import threading
 from dataclasses import dataclass
 from enum import Enum
-from itertools import count
 from typing import TYPE_CHECKING, Any, Self
 
 from greenlet import getcurrent
@@ -36,18 +35,20 @@ from .errors import (
 from .event_calls import EventCalls
 from .framing import Framer
 from .ids import Nuid
-from .options import Options, check_limit, check_overflow, make_options
+from .options import Options, make_options
 from .outbound import Outbound
 from .protocol import (
     ServerInfo,
+    check_characters,
     check_control_line,
+    check_publish_subject,
     check_queue,
     check_subscribe_subject,
-    encoder,
 )
 from .requests import Requests
 from .servers import Server, parse_servers
 from .session import Session, closed_error
+from .subscribing import SubscriptionTable, Terms
 from .subscription import DEFAULT, Subscription
 
 if TYPE_CHECKING:
@@ -55,11 +56,10 @@ if TYPE_CHECKING:
 
     from zio.lowlevel import Loop
 
-    from .errors import PermissionDeniedError
     from .events import Event, Receiver
     from .framing import Data
     from .message import Message
-    from .protocol import HeadersInput, ServerErrorInfo
+    from .protocol import HeadersInput
 
 logger = logging.getLogger("nats_zio")
 
@@ -117,7 +117,9 @@ class Client:
         self._closed_by: BaseException | None = None
         self._closed = False
         self._receivers: list[Receiver] = []
-        self.framer = Framer(self._headers_supported)
+        lenient = options.skip_subject_validation
+        self.framer = Framer(self._headers_supported, check_characters if lenient else check_publish_subject)
+        self._check_pattern = check_characters if lenient else check_subscribe_subject
         self._prefixes = self.framer.prefixes
         self.lose_home()
         if options.lazy:
@@ -146,11 +148,11 @@ class Client:
         self.callbacks_in_threads = in_thread if options.run_callbacks is None else options.run_callbacks == "thread"
         self.outbound = Outbound(loop, options.reconnect_buffer_size, self._write_failed)
         self.outbound.opener = self._open_once
-        self.subscriptions: dict[int, Subscription | Inbox] = {}
+        self.table = SubscriptionTable(self)
+        self.subscriptions = self.table.entries
         self.requests = Requests(self)
         self._session = Session(self, self._servers)
         self._status = Status.CONNECTING
-        self._sids = count(1)
         self._receivers = []
         self._event_calls: EventCalls | None = None
         self._nuid = Nuid(runtime.random)
@@ -327,6 +329,7 @@ class Client:
         pending_msgs: int | None = DEFAULT,
         pending_bytes: int | None = DEFAULT,
         overflow: str | None = None,
+        confirm: bool = False,
     ) -> Subscription:
         """Receive what is published to ``subject`` (with wildcards), alone or as a member of the group ``queue``.
 
@@ -334,57 +337,43 @@ class Client:
         channel. ``max_msgs`` ends it after so many. Beyond ``pending_msgs`` messages or ``pending_bytes`` bytes not
         yet taken (None: no limit; left out: the client's options) messages are dropped and counted: new ones, with
         ``overflow="drop_old"`` the oldest; with ``"error"`` the subscription ends with SlowConsumerError.
-        BadSubjectError, OptionError, ConnectionClosedError, DrainingError. Never blocks.
+        BadSubjectError, OptionError, ConnectionClosedError, DrainingError. Never blocks, except with ``confirm``:
+        then it returns when the server has accepted it, or raises PermissionDeniedError, ServerError or, after
+        ``request_timeout``, TimeoutError; then, or cancelled, it leaves no subscription behind.
         """
-        check_subscribe_subject(subject)
+        self._check_pattern(subject)
         if queue is not None:
             check_queue(queue)
             check_control_line(subject, queue)
-        if cb is not None and not callable(cb):
-            raise OptionError(f"cb={cb!r}: must be callable")
-        if pending_msgs is DEFAULT:
-            pending_msgs = self.options.pending_msgs
-        if pending_bytes is DEFAULT:
-            pending_bytes = self.options.pending_bytes
-        overflow = overflow or self.options.overflow
-        check_limit("max_msgs", max_msgs)
-        check_limit("pending_msgs", pending_msgs)
-        check_limit("pending_bytes", pending_bytes)
-        check_overflow(overflow)
-        self.ready()
-        return edit_elsewhere(  # type: ignore[no-any-return]
-            self.loop, self._subscribe, subject, queue, cb, max_msgs, pending_msgs, pending_bytes, overflow
+        if not isinstance(confirm, bool):
+            raise OptionError(f"confirm={confirm!r}: must be True or False")
+        options = self.options
+        terms = Terms(
+            cb=cb,
+            max_msgs=max_msgs,
+            pending_msgs=options.pending_msgs if pending_msgs is DEFAULT else pending_msgs,
+            pending_bytes=options.pending_bytes if pending_bytes is DEFAULT else pending_bytes,
+            overflow=options.overflow if overflow is None else overflow,
         )
+        self.ready()
+        if not confirm:
+            return edit_elsewhere(self.loop, self.table.make, subject, queue, terms)  # type: ignore[no-any-return]
+        made: list[Subscription] = []
+        try:
+            return call_elsewhere(  # type: ignore[no-any-return]
+                self.loop, self.table.make_confirmed, made, subject, queue, terms, options.request_timeout
+            )
+        except BaseException:
+            for sub in made:
+                if not self.loop.closed:
+                    sub.unsubscribe()
+            raise
 
-    def _subscribe(
-        self,
-        subject: str,
-        queue: str | None,
-        cb: Callable[[Message], object] | None,
-        max_msgs: int | None,
-        pending_msgs: int | None,
-        pending_bytes: int | None,
-        overflow: str,
-    ) -> Subscription:
+    def check_subscribable(self) -> None:
+        """ConnectionClosedError or DrainingError if there can be no new subscription."""
         self.check_open()
         if self._status is Status.DRAINING:
             raise DrainingError("the client is draining; it takes no new subscriptions")
-        sub = Subscription(
-            self,
-            subject,
-            queue,
-            next(self._sids),
-            cb,
-            pending_msgs=pending_msgs,
-            pending_bytes=pending_bytes,
-            overflow=overflow,
-            max_msgs=max_msgs,
-        )
-        self.subscriptions[sub.sid] = sub
-        self.outbound.control(encoder.sub(subject, queue, sub.sid))
-        if max_msgs is not None:
-            self.outbound.control(encoder.unsub(sub.sid, max_msgs))
-        return sub
 
     # Requests.
 
@@ -402,12 +391,6 @@ class Client:
         return self.requests.request(
             subject, data, self.options.request_timeout if timeout is DEFAULT else timeout, headers
         )
-
-    def subscribe_inbox(self, subject: str, deliver: Callable[[list[Message]], None]) -> None:
-        """Subscribe an inbox of the client's own: no queue, no limits, batches go to ``deliver``."""
-        inbox = Inbox(subject, next(self._sids), deliver)
-        self.subscriptions[inbox.sid] = inbox
-        self.outbound.control(encoder.sub(subject, None, inbox.sid))
 
     def new_inbox(self) -> str:
         """A new unique subject for replies."""
@@ -673,26 +656,9 @@ class Client:
 
     # For the session and the subscriptions, at home.
 
-    def replay(self) -> list[bytes]:
-        """The SUBs of all live subscriptions, for a new connection."""
-        frames = []
-        for sub in self.subscriptions.values():
-            frames.append(encoder.sub(sub.subject, sub.queue, sub.sid))
-            if isinstance(sub, Subscription):
-                sub.count_anew()
-            if sub.remaining is not None:
-                frames.append(encoder.unsub(sub.sid, sub.remaining))
-        return frames
-
-    def unsubscribe(self, sub: Subscription) -> None:
-        if self.subscriptions.pop(sub.sid, None) is not None:
-            self.outbound.control(encoder.unsub(sub.sid))
-
-    def limit(self, sub: Subscription, after: int) -> None:
-        self.outbound.control(encoder.unsub(sub.sid, after))
-
-    def forget(self, sub: Subscription | Inbox) -> None:
-        self.subscriptions.pop(sub.sid, None)
+    def ping(self) -> None:
+        """Send a PING whose PONG nobody waits for."""
+        self._session.ping(None)
 
     def connection_lost(self) -> None:
         if self._status is Status.CONNECTED:
@@ -722,20 +688,6 @@ class Client:
         logger.error("the handler of %r failed", sub, exc_info=error)
         self.emit(events.CallbackError(sub, message, error))
 
-    def subscription_denied(self, info: ServerErrorInfo, error: PermissionDeniedError) -> Subscription | None:
-        """The server refused a subscription: end the newest one that fits."""
-        for sub in reversed(list(self.subscriptions.values())):
-            if sub.subject != info.subject or (info.sid is not None and sub.sid != info.sid):
-                continue
-            if info.queue is not None and sub.queue != info.queue:
-                continue
-            self.forget(sub)
-            if isinstance(sub, Subscription):
-                sub.close(ClosedReason.PERMISSION_DENIED, error)
-                return sub
-            self.requests.inbox_denied(error)
-        return None
-
     def emit(self, event: Event) -> None:
         if self._receivers:
             for receiver in self._receivers:
@@ -745,21 +697,6 @@ class Client:
     def __repr__(self) -> str:
         name = f" {self.options.name!r}" if self.options.name else ""
         return f"<Client{name} {self._status.value} {self.connected_url or ''}>"
-
-
-class Inbox:
-    """An entry in the table of subscriptions whose batches go straight to a function."""
-
-    queue = None
-    remaining = None
-
-    def __init__(self, subject: str, sid: int, deliver: Callable[[list[Message]], None]) -> None:
-        self.subject = subject
-        self.sid = sid
-        self._deliver = deliver
-
-    def deliver(self, messages: list[Message], bound: int) -> None:
-        self._deliver(messages)
 
 
 def _nothing(waiter: Waiter) -> None:

@@ -93,9 +93,10 @@ class PermissionViolation(Event):
 
 @dataclass(frozen=True, slots=True)
 class ServerError(Event):
-    """Any other error that the server sent."""
+    """Any other error that the server sent; ``sub`` is the subscription that it has refused, if it is about one."""
 
     error: BaseException
+    sub: Subscription | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,9 +24,12 @@ class Framer:
     first and format ``b"%b%d\\r\\n%b\\r\\n" % (prefix, len(data), data)`` themselves.
     """
 
-    def __init__(self, headers_supported: Callable[[], bool]) -> None:
+    def __init__(
+        self, headers_supported: Callable[[], bool], check_subject: Callable[[str], None] = check_publish_subject
+    ) -> None:
         self.prefixes: dict[str, bytes] = {}
         self._headers_supported = headers_supported
+        self._check_subject = check_subject
 
     def frame(self, subject: str, data: Data, reply: str | None, headers: HeadersInput | None) -> tuple[bytes, int]:
         """The frame of a message and its size: payload and headers, in bytes."""
@@ -36,7 +39,7 @@ class Framer:
         if reply is None and not headers:
             return b"%b%d\r\n%b\r\n" % (prefix, size, data), size
         if reply is not None:
-            check_publish_subject(reply)
+            self._check_subject(reply)
             check_control_line(subject, reply)
         raw = None
         if headers:
@@ -61,7 +64,7 @@ class Framer:
         """The beginning of a plain frame to ``subject``; BadSubjectError."""
         prefix = self.prefixes.get(subject) if type(subject) is str else None
         if prefix is None:
-            check_publish_subject(subject)
+            self._check_subject(subject)
             prefix = encoder.pub_prefix(subject)
             if len(self.prefixes) >= REMEMBERED:
                 self.prefixes.clear()

@@ -35,6 +35,7 @@ _SWITCHES = (
     "no_echo",
     "verbose",
     "pedantic",
+    "skip_subject_validation",
 )
 OVERFLOWS: tuple[str, ...] = get_args(Overflow)
 
@@ -52,6 +53,9 @@ class Options:
     ``reconnect_delay(round)``, rounds counted from 1. ``next_server(urls, info)`` may choose the server to try and the
     wait before. A server that has failed ``max_reconnect_attempts`` times since its last success is given up; with none
     left the client closes. ``on_event`` is called with each event, one at a time, where handlers run.
+
+    With ``skip_subject_validation`` subjects are checked only for what would break the protocol: they are not empty and
+    have no whitespace; what their tokens mean is left to the server.
 
     Who we are is one of ``user`` and ``password``, ``token``, ``nkey_seed``, ``credentials`` (the path of a file, or
     its bytes) and ``auth``, a function called as ``auth(server_info)`` for each connection that returns an
@@ -88,6 +92,7 @@ class Options:
     no_echo: bool = False
     verbose: bool = False
     pedantic: bool = False
+    skip_subject_validation: bool = False
     inbox_prefix: str = "_INBOX"
     pending_msgs: int | None = 65_536
     pending_bytes: int | None = 64 << 20

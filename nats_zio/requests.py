@@ -6,6 +6,7 @@ waits on a lock of its own; only the first request of a client needs the home lo
 
 from __future__ import annotations
 
+from copy import copy
 from itertools import count
 from time import monotonic
 from typing import TYPE_CHECKING, Any, Protocol
@@ -24,13 +25,14 @@ from zio.lowlevel import (
     wait_in_thread,
 )
 
-from .errors import DisconnectedError, NoRespondersError, PermissionDeniedError, TimeoutError
+from .errors import DisconnectedError, NoRespondersError, TimeoutError
 from .latch import ThreadLatch
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from .client import Client
+    from .errors import PermissionDeniedError, ServerError
     from .framing import Data
     from .message import Message
     from .protocol import HeadersInput, ServerErrorInfo
@@ -134,7 +136,7 @@ class Requests:
             inbox = self._client.new_inbox()
             self.prefix = inbox.encode() + b"."
             self._skip = len(inbox) + 1
-            self._client.subscribe_inbox(f"{inbox}.*", self.deliver)
+            self._client.table.add_inbox(f"{inbox}.*", self.deliver)
             self._inbox = inbox
             self._denied = None
 
@@ -182,10 +184,10 @@ class Requests:
                 waiter.fail(error)
                 return
 
-    def inbox_denied(self, error: PermissionDeniedError) -> None:
+    def inbox_denied(self, error: ServerError) -> None:
         """The server refused the inbox: no request can have a reply. The next one tries again, with a new inbox."""
         self._inbox = ""
-        self._denied = lambda: PermissionDeniedError(error.text, error.subject)
+        self._denied = lambda: copy(error)
         self.close(self._denied)
 
     def close(self, make_error: Any) -> None:

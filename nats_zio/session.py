@@ -39,7 +39,9 @@ if TYPE_CHECKING:
     from .connection import Connection
     from .errors import ServerError
     from .pool import Entry
+    from .protocol import ServerErrorInfo
     from .servers import Server
+    from .subscription import Subscription
 
 MAX_READ = 512 << 10
 
@@ -51,6 +53,7 @@ _PERMISSION_KINDS = frozenset(
         ErrorKind.TOO_MANY_TOKENS,
     }
 )
+_SUBSCRIPTION_KINDS = frozenset({ErrorKind.MAX_SUBSCRIPTIONS, ErrorKind.INVALID_SUBJECT})
 
 
 class Session:
@@ -87,7 +90,7 @@ class Session:
         self._task: zio.Task[None] | None = None
         self._lost: BaseException | None = None  # why the present connection ends
         self._last_error: ServerError | None = None
-        self._pongs: deque[tuple[Waiter | None, tuple[int, int]]] = deque()
+        self._pongs: deque[tuple[Waiter | None, tuple[int, int], int]] = deque()
         self._liveness: Liveness | None = None
         self._leaving: zio.Task[None] | None = None  # a server in lame duck mode
         self._forced = False
@@ -136,7 +139,7 @@ class Session:
         self._lost = self._last_error = None
         self._forced = False
         self.pool.succeeded(entry)
-        client.outbound.connected(connection.stream, connection.info.max_payload, client.replay())
+        client.outbound.connected(connection.stream, connection.info.max_payload, client.table.replay())
         client.outbound.flush()
         self._liveness = Liveness(
             self._options.ping_interval, self._options.max_outstanding_pings, lambda: self.ping(None), self._stale
@@ -233,7 +236,7 @@ class Session:
         connection.stream.close()
         msgs, size = client.outbound.disconnected()
         pongs, self._pongs = self._pongs, deque()
-        for waiter, _mark in pongs:
+        for waiter, *_ in pongs:
             if waiter is not None:
                 waiter.fail(
                     closed_error(None)
@@ -323,8 +326,9 @@ class Session:
             client.outbound.control(protocol.PONG)
         elif isinstance(event, protocol.Pong):
             if self._pongs:
-                waiter, mark = self._pongs.popleft()
+                waiter, mark, subs_mark = self._pongs.popleft()
                 client.outbound.proved(mark)
+                client.table.unconfirmed.proved(subs_mark)
                 if waiter is not None:
                     waiter.wake()
         elif isinstance(event, protocol.Info):
@@ -356,7 +360,7 @@ class Session:
             error = PermissionDeniedError(info.text, info.subject)
             sub = None
             if info.kind in (ErrorKind.SUBSCRIPTION_PERMISSION, ErrorKind.TOO_MANY_TOKENS):
-                sub = client.subscription_denied(info, error)
+                sub = self._subscription_refused(info, error)
             else:
                 client.requests.denied(info, error)
             client.emit(events.PermissionViolation(error, info.subject, sub))
@@ -364,14 +368,19 @@ class Session:
         problem = server_error(text)
         if info.closes or info.kind in AUTH_KINDS:
             self._last_error = problem
-        client.emit(events.ServerError(problem))
+        sub = self._subscription_refused(info, problem) if info.kind in _SUBSCRIPTION_KINDS else None
+        client.emit(events.ServerError(problem, sub))
+
+    def _subscription_refused(self, info: ServerErrorInfo, error: ServerError) -> Subscription | None:
+        first_unanswered = self._pongs[0][2] if self._pongs else None
+        return self._client.table.refused(info, error, first_unanswered)
 
     # Pings.
 
     def ping(self, waiter: Waiter | None) -> None:
         """Send a PING; ``waiter`` is woken by its PONG, or fails when the connection breaks first."""
         outbound = self._client.outbound
-        self._pongs.append((waiter, outbound.mark()))
+        self._pongs.append((waiter, outbound.mark(), self._client.table.unconfirmed.mark()))
         outbound.control(protocol.PING)
 
     def _stale(self, pings: int) -> None:

@@ -37,12 +37,11 @@ from .options import check_limit
 from .sleepers import Sleepers
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from zio.lowlevel import Loop
 
     from .client import Client
     from .message import Message
+    from .subscribing import Terms
 
 DEFAULT: Any = object()  # a timeout that was left out
 
@@ -53,26 +52,13 @@ class Subscription:
     May be used from any task or thread. Selectable: ``zio.select(sub, ...)`` gives a message.
     """
 
-    def __init__(
-        self,
-        client: Client,
-        subject: str,
-        queue: str | None,
-        sid: int,
-        cb: Callable[[Message], object] | None,
-        *,
-        pending_msgs: int | None,
-        pending_bytes: int | None,
-        overflow: str,
-        max_msgs: int | None,
-    ) -> None:
+    def __init__(self, client: Client, subject: str, queue: str | None, sid: int, terms: Terms) -> None:
         self.subject = subject
         self.queue = queue
         self.sid = sid
         self.closed_reason: ClosedReason | None = None
         self._client = client
         self._loop: Loop = client.loop
-        self._cb = cb
         self._queue: deque[Message] = deque()
         self._waiters = WaitQueue()
         self._sleepers = Sleepers()
@@ -81,19 +67,19 @@ class Subscription:
         self._given_up = 0  # of the received: not kept, or discarded by unsubscribe
         self._dropped = 0
         self._dropped_bytes = 0
-        self._limit_msgs = pending_msgs
-        self._limit_bytes = pending_bytes
+        self._limit_msgs = terms.pending_msgs
+        self._limit_bytes = terms.pending_bytes
         # An upper bound of the bytes pending. Exact counting would cost every message; so it is made exact
         # only when it passes the limit, and forgotten when the queue is found empty.
         self._bytes_bound = 0
-        self._overflow = overflow
+        self._overflow = terms.overflow
         self._slow = False
-        self._max_msgs = max_msgs
+        self._max_msgs = terms.max_msgs
         self._error: BaseException | None = None  # what next() raises in the end
         self.consumers = Consumers(self, client)
         self._runner: HandlerRunner | None = None
-        if cb is not None:
-            self._runner = HandlerRunner(self, cb, client, self._queue, self.consumers.look_again)
+        if terms.cb is not None:
+            self._runner = HandlerRunner(self, terms.cb, client, self._queue, self.consumers.look_again)
         self.consumers.runner = self._runner
 
     # Taking messages.
@@ -227,16 +213,16 @@ class Subscription:
                 self._discard_pending()
             return
         if after is None:
-            self._client.unsubscribe(self)
+            self._client.table.unsubscribe(self)
             self.close(ClosedReason.UNSUBSCRIBED, None)
             self._discard_pending()
         else:
             self._max_msgs = after
             if self._received >= after:
-                self._client.unsubscribe(self)
+                self._client.table.unsubscribe(self)
                 self.close(ClosedReason.LIMIT_REACHED, None)
             else:
-                self._client.limit(self, after - self._received_before)
+                self._client.table.limit(self, after - self._received_before)
 
     def drain(self, timeout: float | None = 30.0) -> None:
         """End the subscription after what is on its way has come, and wait until others have handled it.
@@ -297,7 +283,7 @@ class Subscription:
         if maximum is not None and self._received + count >= maximum:
             del messages[maximum - self._received :]
             count = len(messages)
-            self._client.forget(self)
+            self._client.table.forget(self)
             self._received += count
             self._take_in(messages, bound)
             self.close(ClosedReason.LIMIT_REACHED, None)
@@ -367,7 +353,7 @@ class Subscription:
             self._slow = True
             self._client.slow_consumer(self)
         if self._overflow == "error":
-            self._client.unsubscribe(self)
+            self._client.table.unsubscribe(self)
             self.close(ClosedReason.SLOW_CONSUMER, SlowConsumerError(self.subject, self._dropped))
 
     def close(self, reason: ClosedReason, error: BaseException | None) -> None:
@@ -378,7 +364,17 @@ class Subscription:
             self._serve_waiters()
             self._waiters.fail_all(self._closed_error)
             self._sleepers.rouse(len(self._sleepers))
-            self._client.forget(self)
+            self._client.table.forget(self)
+
+    @property
+    def error(self) -> BaseException:
+        """What ``next`` raises, now that it has ended."""
+        return self._closed_error()
+
+    @property
+    def heard_of(self) -> bool:
+        """Whether a message has come on this connection: then the server has accepted it."""
+        return self._received > self._received_before
 
     def _closed_error(self) -> BaseException:
         if self._error is not None and not isinstance(self._error, SubscriptionClosedError):

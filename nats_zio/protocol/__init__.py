@@ -14,6 +14,7 @@ from .parser import Parser
 from .server_error import ErrorKind, ServerErrorInfo, classify
 from .subjects import (
     MAX_CONTROL_LINE,
+    check_characters,
     check_control_line,
     check_inbox_prefix,
     check_publish_subject,
@@ -45,6 +46,7 @@ __all__ = [
     "ServerErrorInfo",
     "ServerInfo",
     "Status",
+    "check_characters",
     "check_control_line",
     "check_inbox_prefix",
     "check_publish_subject",

@@ -14,6 +14,7 @@ from .errors import BadSubjectError, shorten
 
 __all__ = [
     "MAX_CONTROL_LINE",
+    "check_characters",
     "check_control_line",
     "check_inbox_prefix",
     "check_publish_subject",
@@ -50,6 +51,14 @@ def check_subscribe_subject(subject: str) -> None:
     """Raise BadSubjectError unless `subject` can be subscribed to: `*` for one token, `>` as the last one."""
     if not _fits(_SUBSCRIBE, subject):
         _refuse("subject", subject, wildcards=True)
+    if len(subject) > _ALWAYS_SHORT:
+        check_control_line(subject)
+
+
+def check_characters(subject: str) -> None:
+    """Raise BadSubjectError if `subject` would break the control line; what its tokens mean is left to the server."""
+    if not _fits(_QUEUE, subject):
+        _refuse("subject", subject, wildcards=True, tokens=False)
     if len(subject) > _ALWAYS_SHORT:
         check_control_line(subject)
 

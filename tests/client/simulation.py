@@ -149,7 +149,7 @@ class Member:
             return "handshaking" if self.connections else "waiting"
         if outbound._rest is not None:
             return "blocked"
-        if any(waiter is not None and not waiter.state for waiter, _ in session._pongs):
+        if any(waiter is not None and not waiter.state for waiter, *_ in session._pongs):
             return "flushing"
         if len(nc.requests):
             return "requesting"

@@ -147,6 +147,39 @@ def test_a_bad_subject_is_refused_and_nothing_is_sent(run: Run, nats_server: Nat
     run(main)
 
 
+@pytest.mark.parametrize("odd", ["wild.*", "all.>", "a..b", ".a", "a."])
+def test_without_subject_validation_the_server_decides_what_a_subject_means(
+    run: Run, nats_server: NatsServer, odd: str
+) -> None:
+    def main() -> None:
+        with nats_zio.connect(nats_server.url, skip_subject_validation=True) as nc, nc.subscribe("back") as sub:
+            nc.publish(odd, b"x")
+            nc.publish("back", b"y", reply=odd)
+            assert sub.next().reply == odd
+            with pytest.raises(nats_zio.Error):  # no responders, or no reply; but not refused
+                nc.request(odd, timeout=0.01)
+            assert nc.stats.out_msgs == 3
+            nc.flush()
+
+    run(main)
+
+
+@pytest.mark.parametrize("bad", ["", "a b", "a\tb", "a\r\nPUB b 0", "\0", "\ud800", "s" * 5000, None, b"a"])
+def test_without_subject_validation_what_would_break_the_protocol_is_still_refused(
+    run: Run, nats_server: NatsServer, bad: Any
+) -> None:
+    def main() -> None:
+        with nats_zio.connect(nats_server.url, skip_subject_validation=True) as nc:
+            for call in (nc.publish, nc.request, nc.subscribe, lambda name: nc.publish("a", reply=name or "")):
+                with pytest.raises(nats_zio.BadSubjectError):
+                    call(bad)
+            nc.flush()
+            assert nc.stats.out_msgs == 0
+            assert len(nc.subscriptions) == 1  # for the replies
+
+    run(main)
+
+
 def test_subject_and_reply_together_must_fit_the_control_line(run: Run, nats_server: NatsServer) -> None:
     def main() -> None:
         with nats_zio.connect(nats_server.url) as nc:

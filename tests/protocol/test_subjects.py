@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from nats_zio.protocol import (
     BadSubjectError,
     Error,
+    check_characters,
     check_control_line,
     check_inbox_prefix,
     check_publish_subject,
@@ -17,7 +18,7 @@ from nats_zio.protocol import (
     matches,
 )
 
-CHECKS = [check_publish_subject, check_subscribe_subject, check_queue, check_inbox_prefix]
+CHECKS = [check_publish_subject, check_subscribe_subject, check_queue, check_inbox_prefix, check_characters]
 LITERAL = [
     "a",
     "a.b.c",
@@ -48,6 +49,11 @@ def test_wildcards_can_be_subscribed_to_only(subject: str) -> None:
     with pytest.raises(BadSubjectError, match="cannot be published to") as caught:
         check_publish_subject(subject)
     assert repr(subject) in str(caught.value)
+
+
+@pytest.mark.parametrize("subject", [*LITERAL, *WILD, "a..b", ".a", "a.", "a.>.b", "."])
+def test_of_characters_alone_the_tokens_do_not_matter(subject: str) -> None:
+    check_characters(subject)
 
 
 @pytest.mark.parametrize("check", CHECKS)

@@ -1,0 +1,156 @@
+"""The subscriptions of a client: made, kept in a table that is replayed on each new connection, and refused.
+
+The table is the truth: SUB and UNSUB are sent when it changes, and dropped while there is no connection.
+"""
+
+from __future__ import annotations
+
+from copy import copy
+from dataclasses import dataclass
+from itertools import count
+from typing import TYPE_CHECKING
+
+from zio.lowlevel import here
+
+from .attribution import Unconfirmed
+from .closed_reason import ClosedReason
+from .errors import DisconnectedError, OptionError, PermissionDeniedError, TimeoutError
+from .options import check_limit, check_overflow
+from .protocol import encoder
+from .subscription import Subscription
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from .client import Client
+    from .errors import ServerError
+    from .message import Message
+    from .protocol import ServerErrorInfo
+
+_REFUSED = (ClosedReason.PERMISSION_DENIED, ClosedReason.SERVER_ERROR)
+
+
+@dataclass(slots=True, kw_only=True)
+class Terms:
+    """What a subscription was asked to be. OptionError for what it cannot be."""
+
+    cb: Callable[[Message], object] | None
+    max_msgs: int | None
+    pending_msgs: int | None
+    pending_bytes: int | None
+    overflow: str
+
+    def __post_init__(self) -> None:
+        if self.cb is not None and not callable(self.cb):
+            raise OptionError(f"cb={self.cb!r}: must be callable")
+        check_limit("max_msgs", self.max_msgs)
+        check_limit("pending_msgs", self.pending_msgs)
+        check_limit("pending_bytes", self.pending_bytes)
+        check_overflow(self.overflow)
+
+
+class Inbox:
+    """An entry in the table whose batches go straight to a function: no queue, no limits."""
+
+    queue = None
+    remaining = None
+    heard_of = False
+
+    def __init__(self, subject: str, sid: int, deliver: Callable[[list[Message]], None]) -> None:
+        self.subject = subject
+        self.sid = sid
+        self._deliver = deliver
+
+    def deliver(self, messages: list[Message], bound: int) -> None:
+        self._deliver(messages)
+
+
+class SubscriptionTable:
+    """The subscriptions of one client. All of it runs in the client's home loop."""
+
+    def __init__(self, client: Client) -> None:
+        self.entries: dict[int, Subscription | Inbox] = {}
+        self.unconfirmed = Unconfirmed()
+        self._client = client
+        self._sids = count(1)
+
+    def make(self, subject: str, queue: str | None, terms: Terms) -> Subscription:
+        """A new subscription. Never blocks. ConnectionClosedError, DrainingError."""
+        self._client.check_subscribable()
+        sub = Subscription(self._client, subject, queue, next(self._sids), terms)
+        self._add(sub)
+        if terms.max_msgs is not None:
+            self._client.outbound.control(encoder.unsub(sub.sid, terms.max_msgs))
+        return sub
+
+    def make_confirmed(
+        self, made: list[Subscription], subject: str, queue: str | None, terms: Terms, timeout: float | None
+    ) -> Subscription:
+        """Like ``make``; returns when the server has accepted it. What it raised otherwise, or TimeoutError.
+
+        The subscription is put into ``made`` before the wait: whoever does not get it as a result has to end it.
+        """
+        clock = here().loop.clock
+        deadline = None if timeout is None else clock.now() + timeout
+        here().loop.checkpoint(here())
+        sub = self.make(subject, queue, terms)
+        made.append(sub)
+        while True:
+            try:
+                self._client.flush_here(None if deadline is None else max(deadline - clock.now(), 0))
+            except DisconnectedError:
+                continue  # it is sent again on the next connection
+            except TimeoutError:
+                raise TimeoutError(f"the server has not confirmed {sub!r} within {timeout} s") from None
+            if sub.closed_reason in _REFUSED:
+                raise sub.error
+            return sub
+
+    def add_inbox(self, subject: str, deliver: Callable[[list[Message]], None]) -> None:
+        """Subscribe an inbox of the client's own: batches go to ``deliver``."""
+        self._add(Inbox(subject, next(self._sids), deliver))
+
+    def _add(self, sub: Subscription | Inbox) -> None:
+        client = self._client
+        self.entries[sub.sid] = sub
+        client.outbound.control(encoder.sub(sub.subject, sub.queue, sub.sid))
+        if client.is_connected and self.unconfirmed.sent(sub):
+            client.ping()
+
+    def replay(self) -> list[bytes]:
+        """The SUBs of all live subscriptions, for a new connection."""
+        frames = []
+        for sub in self.entries.values():
+            frames.append(encoder.sub(sub.subject, sub.queue, sub.sid))
+            if isinstance(sub, Subscription):
+                sub.count_anew()
+            if sub.remaining is not None:
+                frames.append(encoder.unsub(sub.sid, sub.remaining))
+        self.unconfirmed.sent_anew(self.entries.values())
+        return frames
+
+    def unsubscribe(self, sub: Subscription) -> None:
+        """End it on the server."""
+        if self.entries.pop(sub.sid, None) is not None:
+            self._client.outbound.control(encoder.unsub(sub.sid))
+
+    def limit(self, sub: Subscription, after: int) -> None:
+        """Have the server end it after so many messages, counted on this connection."""
+        self._client.outbound.control(encoder.unsub(sub.sid, after))
+
+    def forget(self, sub: Subscription) -> None:
+        """It has ended on the server, and is not to be replayed."""
+        self.entries.pop(sub.sid, None)
+
+    def refused(self, info: ServerErrorInfo, error: ServerError, before: int | None) -> Subscription | None:
+        """The server has refused a subscription: end it. ``before``: the mark of the first PING not answered."""
+        sub = self.unconfirmed.refused(info, before, self.entries.values())
+        if sub is None:
+            return None
+        self.entries.pop(sub.sid, None)
+        if isinstance(sub, Subscription):
+            denied = isinstance(error, PermissionDeniedError)
+            sub.close(ClosedReason.PERMISSION_DENIED if denied else ClosedReason.SERVER_ERROR, error)
+            return sub
+        self._client.requests.inbox_denied(copy(error))
+        return None
