@@ -53,6 +53,9 @@ class Outbound:
         self.max_payload = 1 << 20
         self._loop = loop
         self._buffer_size = reconnect_buffer_size
+        # While not connected: how many of the queued frames were measured, and their bytes.
+        self._measured = 0
+        self._measured_bytes = 0
         self._on_write_error = on_write_error
         self._stream: Stream | None = None
         self._batch: list[bytes] = []  # taken from the queue, not wholly written
@@ -91,7 +94,8 @@ class Outbound:
                 if self.opener is not None:
                     self.opener()
                     continue
-                self._check_buffer(size)
+                with self.lock:
+                    self._check_buffer(size)
                 self.limit = -1
                 return
             if not self._scheduled:
@@ -111,9 +115,17 @@ class Outbound:
                 raise self._failure()
 
     def _check_buffer(self, size: int) -> None:
-        if self.pending + size > self._buffer_size:
+        """Whether the buffer for the reconnect has room. Whole frames count, or empty messages would fill the memory.
+
+        Under the lock; indexing, unlike a loop, does not mind that the other side appends meanwhile.
+        """
+        frames = self.frames
+        for index in range(self._measured, len(frames)):
+            self._measured_bytes += len(frames[index])
+            self._measured += 1
+        if self._measured_bytes + size > self._buffer_size or not self._buffer_size:
             raise ReconnectBufferFullError(
-                f"not connected, and a message of {size} bytes does not fit beside the {self.pending} of "
+                f"not connected, and a message of {size} bytes does not fit beside the {self._measured_bytes} of "
                 f"{self._buffer_size} bytes buffered for the reconnect"
             )
 
@@ -301,6 +313,7 @@ class Outbound:
             self._stream = stream
             self._in_doubt = 0, 0
             self.max_payload = max_payload
+            self._measured = self._measured_bytes = 0
             self.frames.extendleft(reversed(replay))
             self._controls += len(replay)
             self.limit = -1
@@ -333,6 +346,7 @@ class Outbound:
             self._frames_taken += len(waiting) - len(kept)
             self.frames.clear()
             self.frames.extend(kept)
+            self._measured, self._measured_bytes = len(kept), sum(map(len, kept))
             self.taken = self._accepted_bytes - sum(map(_payload_size, kept))
             self._batch, self._rest = [], None
             # What was written is settled now, one way or the other: reported here, and not again.

@@ -197,17 +197,36 @@ def test_a_full_reconnect_buffer_raises_and_keeps_what_it_has(run: Run, server: 
             events = nc.events()
             sub = nc.subscribe("a")
             _lose(server, events)
-            for number in range(10):
+            for number in range(8):  # 113 bytes each, with "PUB a 100" around them
                 nc.publish("a", b"%d" % number * 100)
-            with pytest.raises(nats_zio.ReconnectBufferFullError):
-                nc.publish("a", b"x")
-            nc.publish("a", b"")
-            assert nc.stats.out_msgs == 11
+            with pytest.raises(nats_zio.ReconnectBufferFullError, match=r"100 bytes .* the 904 of 1000"):
+                nc.publish("a", b"8" * 100)
+            nc.publish("a", b"9" * 96)
+            assert nc.stats.out_msgs == 9
             _regain(server, events)
             nc.flush()
-            assert len(sub.next_batch(100)) == 11
+            assert [message.data[:1] for message in sub.next_batch(100)] == [b"%d" % n for n in (*range(8), 9)]
             nc.publish("a", b"y" * 2000)
             assert sub.next().data == b"y" * 2000
+
+    run(main)
+
+
+def test_empty_messages_fill_the_reconnect_buffer_too(run: Run, server: NatsServer) -> None:
+    def publish_without_end(nc: nats_zio.Client) -> None:
+        for _ in range(1000):
+            nc.publish("a")
+
+    def main() -> None:
+        with nats_zio.connect(server.url, reconnect_buffer_size=1000, **FAST) as nc:
+            events = nc.events()
+            for outage in range(1, 3):
+                _lose(server, events)
+                with pytest.raises(nats_zio.ReconnectBufferFullError):
+                    publish_without_end(nc)
+                assert nc.stats.out_msgs == outage * 91  # of 11 bytes; the last one begins before 1000
+                _regain(server, events)
+                nc.flush()
 
     run(main)
 
@@ -217,8 +236,9 @@ def test_a_reconnect_buffer_of_nothing_refuses_every_message(run: Run, server: N
         nc = nats_zio.connect(server.url, reconnect_buffer_size=0, **FAST)
         events = nc.events()
         _lose(server, events)
-        with pytest.raises(nats_zio.ReconnectBufferFullError):
-            nc.publish("a", b"x")
+        for data in (b"x", b""):
+            with pytest.raises(nats_zio.ReconnectBufferFullError):
+                nc.publish("a", data)
         nc.close()
 
     run(main)
