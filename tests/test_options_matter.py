@@ -58,6 +58,9 @@ WITNESSES = {
     "connect:pending_bytes": "client/test_options.py::"
     "test_the_clients_limits_hold_for_its_subscriptions[pending_bytes]",
     "connect:overflow": "client/test_options.py::test_the_clients_limits_hold_for_its_subscriptions[overflow]",
+    "connect:skip_subject_validation": "client/test_publish.py::"
+    "test_without_subject_validation_the_server_decides_what_a_subject_means[task-a..b]",
+    "subscribe:confirm": "client/test_confirm.py::test_a_denied_one_raises_and_leaves_nothing[task-options0]",
     "subscribe:queue": "client/test_subscribe.py::test_a_queue_group_shares_the_messages_among_its_members[task]",
     "subscribe:cb": "client/test_options.py::test_a_handler_gets_the_messages",
     "subscribe:max_msgs": "client/test_options.py::test_max_msgs_ends_a_subscription",
