@@ -52,7 +52,7 @@ from .subscribing import SubscriptionTable, Terms
 from .subscription import DEFAULT, Subscription
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Hashable
 
     from zio.lowlevel import Loop
 
@@ -325,6 +325,8 @@ class Client:
         *,
         queue: str | None = None,
         cb: Callable[[Message], object] | None = None,
+        workers: int = 1,
+        key: Callable[[Message], Hashable] | None = None,
         max_msgs: int | None = None,
         pending_msgs: int | None = DEFAULT,
         pending_bytes: int | None = DEFAULT,
@@ -333,10 +335,14 @@ class Client:
     ) -> Subscription:
         """Receive what is published to ``subject`` (with wildcards), alone or as a member of the group ``queue``.
 
-        With ``cb`` every message goes to ``cb(message)``, one at a time; without, the subscription is read like a
-        channel. ``max_msgs`` ends it after so many. Beyond ``pending_msgs`` messages or ``pending_bytes`` bytes not
-        yet taken (None: no limit; left out: the client's options) messages are dropped and counted: new ones, with
-        ``overflow="drop_old"`` the oldest; with ``"error"`` the subscription ends with SlowConsumerError.
+        With ``cb`` every message goes to ``cb(message)``: one at a time and in order, or with ``workers`` up to so many
+        at once. ``key(message)``, a hashable, then decides which worker has it, so that messages of one key stay in
+        order. Without ``cb`` the subscription is read like a channel. ``max_msgs`` ends it after so many.
+
+        Beyond ``pending_msgs`` messages or ``pending_bytes`` bytes not yet taken (None: no limit; left out: the
+        client's options) messages are dropped and counted: new ones, with ``overflow="drop_old"`` the oldest; with
+        ``"error"`` the subscription ends with SlowConsumerError.
+
         BadSubjectError, OptionError, ConnectionClosedError, DrainingError. Never blocks, except with ``confirm``:
         then it returns when the server has accepted it, or raises PermissionDeniedError, ServerError or, after
         ``request_timeout``, TimeoutError; then, or cancelled, it leaves no subscription behind.
@@ -350,6 +356,8 @@ class Client:
         options = self.options
         terms = Terms(
             cb=cb,
+            workers=workers,
+            key=key,
             max_msgs=max_msgs,
             pending_msgs=options.pending_msgs if pending_msgs is DEFAULT else pending_msgs,
             pending_bytes=options.pending_bytes if pending_bytes is DEFAULT else pending_bytes,
