@@ -1,4 +1,4 @@
-"""Where the messages of a subscription wait to be taken. Mostly that is a plain deque; here is what may stand for it."""
+"""Where the messages of a subscription wait to be taken: mostly a plain deque, and here what may stand for it."""
 
 from __future__ import annotations
 

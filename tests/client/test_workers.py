@@ -45,6 +45,9 @@ class Room:
         with self._lock:
             return self.doors.setdefault(data, zio.Event())
 
+    def await_inside(self, data: bytes) -> None:
+        eventually(lambda: data in self.inside)
+
     def let_out(self, *payloads: bytes) -> None:
         for data in payloads:
             self.door(data).set()
@@ -78,7 +81,7 @@ def test_a_message_that_comes_while_others_are_handled_finds_a_free_worker(
             nc.subscribe(subject, cb=room.handle, workers=2)
             for data in _numbers(2):
                 nc.publish(subject, data)
-                eventually(lambda data=data: data in room.inside)
+                room.await_inside(data)
             room.let_out(*_numbers(2))
         assert sorted(room.handled) == _numbers(2)
 
@@ -255,7 +258,7 @@ def test_the_limits_count_what_waits_for_all_workers_together(
             )
             for data in (b"0", b"1"):
                 nc.publish(subject, data)
-                eventually(lambda data=data: data in room.inside)
+                room.await_inside(data)
             for data in (b"2", b"4", b"3", b"6"):
                 nc.publish(subject, data)
             nc.flush()
