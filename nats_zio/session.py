@@ -247,7 +247,7 @@ class Session:
                     else DisconnectedError("the connection broke before the server had confirmed")
                 )
         if not client.closing:  # else the client itself tells those who wait
-            client.requests.disconnected(client.outbound.kept_frames())
+            client.requests.disconnected(client.outbound.kept_lines())
             client.connection_lost()
             client.emit(events.Disconnected(error, msgs, size))
 
