@@ -18,10 +18,10 @@ REMEMBERED = 4096  # checked subjects
 
 
 class Framer:
-    """Makes the two lines of messages: PUB or HPUB, and the payload with its headers.
+    """Makes PUB and HPUB frames.
 
-    ``prefixes`` has, for each subject checked before, the beginning of its PUB lines: hot paths look there
-    first and add the size themselves.
+    ``prefixes`` has, for each subject checked before, the beginning of its plain frames: hot paths look there
+    first and format ``b"%b%d\\r\\n%b\\r\\n" % (prefix, len(data), data)`` themselves.
     """
 
     def __init__(
@@ -31,12 +31,13 @@ class Framer:
         self._headers_supported = headers_supported
         self._check_subject = check_subject
 
-    def frame(self, subject: str, data: Data, reply: str | None, headers: HeadersInput | None) -> tuple[bytes, bytes]:
-        """The lines of a message."""
+    def frame(self, subject: str, data: Data, reply: str | None, headers: HeadersInput | None) -> tuple[bytes, int]:
+        """The frame of a message and its size: payload and headers, in bytes."""
         data = payload(data)
+        size = len(data)
         prefix = self.prefix(subject)
         if reply is None and not headers:
-            return b"%b%d" % (prefix, len(data)), data
+            return b"%b%d\r\n%b\r\n" % (prefix, size, data), size
         if reply is not None:
             self._check_subject(reply)
             check_control_line(subject, reply)
@@ -45,20 +46,22 @@ class Framer:
             raw = encode_headers(headers)
             if not self._headers_supported():
                 raise HeadersNotSupportedError("the server does not support headers")
-        return encoder.pub(subject, reply, data, raw)
+            size += len(raw)
+        return encoder.pub(subject, reply, data, raw), size
 
     def request_frame(
         self, subject: str, data: Data, inbox: bytes, token: str, headers: HeadersInput | None
-    ) -> tuple[bytes, bytes]:
+    ) -> tuple[bytes, int]:
         """Like ``frame``, with a reply subject of our own making, ``inbox`` and ``token``, which needs no check."""
         if headers:
             return self.frame(subject, data, inbox.decode() + token, headers)
         prefix = self.prefix(subject)
         data = payload(data)
-        return b"%b%b%b %d" % (prefix, inbox, token.encode(), len(data)), data
+        size = len(data)
+        return b"%b%b%b %d\r\n%b\r\n" % (prefix, inbox, token.encode(), size, data), size
 
     def prefix(self, subject: str) -> bytes:
-        """The beginning of a PUB line to ``subject``; BadSubjectError."""
+        """The beginning of a plain frame to ``subject``; BadSubjectError."""
         prefix = self.prefixes.get(subject) if type(subject) is str else None
         if prefix is None:
             self._check_subject(subject)

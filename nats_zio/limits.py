@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from collections import deque
+
     from .message import Message
-    from .pending import Pending
 
 
 def size_of(message: Message) -> int:
@@ -17,7 +18,7 @@ def size_of(message: Message) -> int:
 
 def fit_in(
     messages: list[Message],
-    queue: Pending,
+    queue: deque[Message],
     limit_msgs: int | None,
     limit_bytes: int | None,
     waiting: int,

@@ -7,8 +7,8 @@ before a block says how:
   the others. A ```` ```text ```` block right behind one is what it prints, to the letter;
 * ``<!-- file: name.py -->``: the block is saved under that name, in a folder of the page;
 * ``<!-- terminal -->`` before ```` ```console ````: its commands are run in that folder, and print what follows them;
-* ``<!-- first terminal -->``: the same, but the command goes on while the next terminal is used; then it ends, or is
-  interrupted where the page shows a ``^C``;
+* ``<!-- first terminal -->``: the same, but the command goes on while the next terminal or test is run; then it ends,
+  or is interrupted where the page shows a ``^C``;
 * ``<!-- pytest -->`` or ``<!-- pytest: test_name.py -->``: the block is a test file, and pytest must pass on it;
 * ``<!-- not run: reason -->``: it is only compiled.
 """
@@ -88,6 +88,14 @@ def blocks_of(text: str) -> list[Block]:
     return blocks
 
 
+def save_files(text: str, folder: Path) -> None:
+    """Save the files that a page shows, as they are at its end."""
+    for block in blocks_of(text):
+        if file := FILE.fullmatch(block.mark):
+            folder.joinpath(file[1]).parent.mkdir(parents=True, exist_ok=True)
+            folder.joinpath(file[1]).write_text(block.code)
+
+
 def run_page(text: str, name: str, server_url: str, folder: Path) -> None:
     """Run the code of a page; fails as a test does."""
     executed: list[tuple[int, str, str | None]] = []
@@ -109,6 +117,7 @@ def run_page(text: str, name: str, server_url: str, folder: Path) -> None:
                 file_name = test[1] or f"test_line_{block.line}.py"
                 folder.joinpath(file_name).write_text(code)
                 run_pytest(file_name, server_url, folder)
+                terminals.end_first()
             else:
                 assert not block.mark, f"{where}: what does {block.mark} mean?"
                 executed.append((block.line, code, block.output))
@@ -188,7 +197,7 @@ class Terminals:
     def __exit__(self, kind: object, *_: object) -> None:
         try:
             if kind is None:
-                self._end_first()
+                self.end_first()
         finally:
             for _command, process, _where in self._running:
                 process.kill()
@@ -219,9 +228,9 @@ class Terminals:
                 process.kill()
             _check(printed, command.output, where, command)
         if not goes_on:
-            self._end_first()
+            self.end_first()
 
-    def _end_first(self) -> None:
+    def end_first(self) -> None:
         """The next terminal was used: Control-C for those that wait for it, and all come to their end."""
         while self._running:
             command, process, where = self._running[0]

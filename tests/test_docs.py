@@ -46,9 +46,9 @@ def test_commands_are_found_with_what_they_print() -> None:
 INTERRUPTED = """<!-- file: f.py -->
 ```python
 import time
-print("up")
-print("more")
 try:
+    print("up")
+    print("more")
     time.sleep(60)
 except KeyboardInterrupt:
     print("down")
