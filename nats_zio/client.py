@@ -45,6 +45,7 @@ from .protocol import (
     check_queue,
     check_subscribe_subject,
 )
+from .protocol.encoder import MAX_KNOWN_SIZE, SIZES
 from .requests import Requests
 from .servers import Server, parse_servers
 from .session import Session, closed_error
@@ -52,7 +53,7 @@ from .subscribing import SubscriptionTable, Terms
 from .subscription import DEFAULT, Subscription
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Hashable
 
     from zio.lowlevel import Loop
 
@@ -238,25 +239,10 @@ class Client:
         anything is sent; while disconnected it is buffered, up to ReconnectBufferFullError. Cancelled means not sent.
         """
         fiber = getcurrent()
-        if type(fiber) is not Fiber or fiber.loop is not self.loop:
-            prefix = self._prefixes.get(subject)
-            if prefix is not None and type(data) is bytes and reply is None and headers is None:
-                size = len(data)
-                frame = b"%b%d\r\n%b\r\n" % (prefix, size, data)
-            else:
-                frame, size = self.framer.frame(subject, data, reply, headers)
-            # The plain case of a plain thread: nothing to be cancelled by, and a flush on its way.
-            if not threads_in_scopes and type(fiber) is not Fiber and not self.loop.forked:
-                outbound = self.outbound
-                with outbound.lock:
-                    accepted = outbound.accepted_by_threads + size
-                    if accepted <= outbound.limit_of_threads:
-                        outbound.frames.append(frame)
-                        outbound.accepted_by_threads = accepted
-                        return
-            self.send_elsewhere(frame, size)
-            return
         loop = self.loop
+        if type(fiber) is not Fiber or fiber.loop is not loop:
+            self._publish_elsewhere(fiber, subject, data, reply, headers)
+            return
         budget = loop.budget
         if budget <= 0:
             loop.checkpoint(fiber)
@@ -265,14 +251,39 @@ class Client:
         prefix = self._prefixes.get(subject)
         if prefix is not None and type(data) is bytes and reply is None and headers is None:
             size = len(data)
-            frame = b"%b%d\r\n%b\r\n" % (prefix, size, data)
+            line = prefix + SIZES[size] if size <= MAX_KNOWN_SIZE else b"%b%d" % (prefix, size)
         else:
-            frame, size = self.framer.frame(subject, data, reply, headers)
+            line, data = self.framer.frame(subject, data, reply, headers)
+            size = len(data)
         outbound = self.outbound
-        if outbound.accepted + size > outbound.limit:
+        accepted = outbound.accepted + size
+        if accepted > outbound.limit:
             outbound.admit(size)
-        outbound.frames.append(frame)
-        outbound.accepted += size
+            accepted = outbound.accepted + size
+        outbound.lines.extend((line, data))
+        outbound.accepted = accepted
+
+    def _publish_elsewhere(
+        self, fiber: object, subject: str, data: Data, reply: str | None, headers: HeadersInput | None
+    ) -> None:
+        """``publish`` from a plain thread or another loop's task."""
+        prefix = self._prefixes.get(subject)
+        if prefix is not None and type(data) is bytes and reply is None and headers is None:
+            size = len(data)
+            line = prefix + SIZES[size] if size <= MAX_KNOWN_SIZE else b"%b%d" % (prefix, size)
+        else:
+            line, data = self.framer.frame(subject, data, reply, headers)
+            size = len(data)
+        # The plain case of a plain thread: nothing to be cancelled by, and a flush on its way.
+        if not threads_in_scopes and type(fiber) is not Fiber and not self.loop.forked:
+            outbound = self.outbound
+            with outbound.lock:
+                accepted = outbound.accepted_by_threads + size
+                if accepted <= outbound.limit_of_threads:
+                    outbound.lines.extend((line, data))
+                    outbound.accepted_by_threads = accepted
+                    return
+        self.send_elsewhere(line, data)
 
     def publish_reply(self, reply: str, data: Data, headers: HeadersInput | None) -> None:
         """Answer a message: its reply subject comes from the server, so it needs no check."""
@@ -280,10 +291,10 @@ class Client:
             self.publish(reply, data, headers=headers)
             return
         size = len(data)
-        frame = b"PUB %b %d\r\n%b\r\n" % (reply.encode("utf-8", "surrogateescape"), size, data)
+        line = b"PUB %b %d" % (reply.encode("utf-8", "surrogateescape"), size)
         fiber = getcurrent()
         if type(fiber) is not Fiber or fiber.loop is not self.loop:
-            self.send_elsewhere(frame, size)
+            self.send_elsewhere(line, data)
             return
         loop = self.loop
         budget = loop.budget
@@ -292,13 +303,15 @@ class Client:
         else:
             loop.budget = budget - 1
         outbound = self.outbound
-        if outbound.accepted + size > outbound.limit:
+        accepted = outbound.accepted + size
+        if accepted > outbound.limit:
             outbound.admit(size)
-        outbound.frames.append(frame)
-        outbound.accepted += size
+            accepted = outbound.accepted + size
+        outbound.lines.extend((line, data))
+        outbound.accepted = accepted
 
-    def send_elsewhere(self, frame: bytes, size: int, seconds: float | None = None, at_once: bool = False) -> None:
-        """Send a frame from a plain thread or another loop's task: straight into the queue, under its lock.
+    def send_elsewhere(self, line: bytes, body: bytes, seconds: float | None = None, at_once: bool = False) -> None:
+        """Send a message from a plain thread or another loop's task: straight into the queue, under its lock.
 
         TimeoutError if there is no room within ``seconds``.
         """
@@ -314,8 +327,8 @@ class Client:
             holder.check_deadlines()  # of the scopes around a plain thread's call
         if holder.scope.cancelled:
             raise zio.Cancelled
-        while not self.outbound.append_from_thread(frame, size, at_once):
-            call_elsewhere(self.loop, self.outbound.wait_for_room, size, seconds)
+        while not self.outbound.append_from_thread(line, body, at_once):
+            call_elsewhere(self.loop, self.outbound.wait_for_room, len(body), seconds)
 
     # Subscribing.
 
@@ -325,6 +338,8 @@ class Client:
         *,
         queue: str | None = None,
         cb: Callable[[Message], object] | None = None,
+        workers: int = 1,
+        key: Callable[[Message], Hashable] | None = None,
         max_msgs: int | None = None,
         pending_msgs: int | None = DEFAULT,
         pending_bytes: int | None = DEFAULT,
@@ -333,10 +348,14 @@ class Client:
     ) -> Subscription:
         """Receive what is published to ``subject`` (with wildcards), alone or as a member of the group ``queue``.
 
-        With ``cb`` every message goes to ``cb(message)``, one at a time; without, the subscription is read like a
-        channel. ``max_msgs`` ends it after so many. Beyond ``pending_msgs`` messages or ``pending_bytes`` bytes not
-        yet taken (None: no limit; left out: the client's options) messages are dropped and counted: new ones, with
-        ``overflow="drop_old"`` the oldest; with ``"error"`` the subscription ends with SlowConsumerError.
+        With ``cb`` every message goes to ``cb(message)``: one at a time and in order, or with ``workers`` up to so many
+        at once. ``key(message)``, a hashable, then decides which worker has it, so that messages of one key stay in
+        order. Without ``cb`` the subscription is read like a channel. ``max_msgs`` ends it after so many.
+
+        Beyond ``pending_msgs`` messages or ``pending_bytes`` bytes not yet taken (None: no limit; left out: the
+        client's options) messages are dropped and counted: new ones, with ``overflow="drop_old"`` the oldest; with
+        ``"error"`` the subscription ends with SlowConsumerError.
+
         BadSubjectError, OptionError, ConnectionClosedError, DrainingError. Never blocks, except with ``confirm``:
         then it returns when the server has accepted it, or raises PermissionDeniedError, ServerError or, after
         ``request_timeout``, TimeoutError; then, or cancelled, it leaves no subscription behind.
@@ -350,6 +369,8 @@ class Client:
         options = self.options
         terms = Terms(
             cb=cb,
+            workers=workers,
+            key=key,
             max_msgs=max_msgs,
             pending_msgs=options.pending_msgs if pending_msgs is DEFAULT else pending_msgs,
             pending_bytes=options.pending_bytes if pending_bytes is DEFAULT else pending_bytes,
@@ -540,7 +561,7 @@ class Client:
     @property
     def all_written(self) -> bool:
         """Not connected, and nothing kept for the next connection: there is nothing to confirm."""
-        return self._session.connection is None and not self.outbound.frames
+        return self._session.connection is None and not self.outbound.lines
 
     def check_open(self) -> None:
         if self._closed:

@@ -88,6 +88,8 @@ def _receive_info(stream: Stream, parser: Parser[Message]) -> tuple[ServerInfo, 
     """INFO, and what came with it."""
     while True:
         events = _receive(stream, parser)
+        if parser.messages:
+            raise ProtocolError("the server began with a message instead of INFO")
         if events:
             event = events.pop(0)
             if isinstance(event, protocol.Info):
@@ -146,10 +148,8 @@ def _receive(stream: Stream, parser: Parser[Message]) -> list[Event]:
     data = stream.recv(READ_SIZE)
     if not data:
         raise ConnectionResetError("the server closed the connection during the handshake")
-    messages, events = parser.feed(data)
-    if messages:
-        raise ProtocolError("the server sent a message during the handshake")
-    return events
+    # Messages are dropped: nothing is subscribed on this connection yet, so nobody has asked for them.
+    return parser.feed(data)[1]
 
 
 def _connect_fields(options: Options, info: ServerInfo, version: str, encrypted: bool) -> dict[str, Any]:

@@ -18,10 +18,10 @@ REMEMBERED = 4096  # checked subjects
 
 
 class Framer:
-    """Makes PUB and HPUB frames.
+    """Makes the two lines of messages: PUB or HPUB, and the payload with its headers.
 
-    ``prefixes`` has, for each subject checked before, the beginning of its plain frames: hot paths look there
-    first and format ``b"%b%d\\r\\n%b\\r\\n" % (prefix, len(data), data)`` themselves.
+    ``prefixes`` has, for each subject checked before, the beginning of its PUB lines: hot paths look there
+    first and add the size themselves.
     """
 
     def __init__(
@@ -31,13 +31,12 @@ class Framer:
         self._headers_supported = headers_supported
         self._check_subject = check_subject
 
-    def frame(self, subject: str, data: Data, reply: str | None, headers: HeadersInput | None) -> tuple[bytes, int]:
-        """The frame of a message and its size: payload and headers, in bytes."""
+    def frame(self, subject: str, data: Data, reply: str | None, headers: HeadersInput | None) -> tuple[bytes, bytes]:
+        """The lines of a message."""
         data = payload(data)
-        size = len(data)
         prefix = self.prefix(subject)
         if reply is None and not headers:
-            return b"%b%d\r\n%b\r\n" % (prefix, size, data), size
+            return b"%b%d" % (prefix, len(data)), data
         if reply is not None:
             self._check_subject(reply)
             check_control_line(subject, reply)
@@ -46,22 +45,20 @@ class Framer:
             raw = encode_headers(headers)
             if not self._headers_supported():
                 raise HeadersNotSupportedError("the server does not support headers")
-            size += len(raw)
-        return encoder.pub(subject, reply, data, raw), size
+        return encoder.pub(subject, reply, data, raw)
 
     def request_frame(
         self, subject: str, data: Data, inbox: bytes, token: str, headers: HeadersInput | None
-    ) -> tuple[bytes, int]:
+    ) -> tuple[bytes, bytes]:
         """Like ``frame``, with a reply subject of our own making, ``inbox`` and ``token``, which needs no check."""
         if headers:
             return self.frame(subject, data, inbox.decode() + token, headers)
         prefix = self.prefix(subject)
         data = payload(data)
-        size = len(data)
-        return b"%b%b%b %d\r\n%b\r\n" % (prefix, inbox, token.encode(), size, data), size
+        return b"%b%b%b %d" % (prefix, inbox, token.encode(), len(data)), data
 
     def prefix(self, subject: str) -> bytes:
-        """The beginning of a plain frame to ``subject``; BadSubjectError."""
+        """The beginning of a PUB line to ``subject``; BadSubjectError."""
         prefix = self.prefixes.get(subject) if type(subject) is str else None
         if prefix is None:
             self._check_subject(subject)

@@ -1,4 +1,4 @@
-"""Calling the handler of a subscription, one message after another: in a task, or on a worker thread.
+"""Calling the handler of a subscription: in tasks, or on worker threads.
 
 Neither exists while nothing is pending, so a subscription that hears nothing costs none.
 """
@@ -13,56 +13,81 @@ from greenlet import getcurrent
 from zio.lowlevel import Fiber, Job, current_holder
 
 if TYPE_CHECKING:
-    from collections import deque
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from .client import Client
     from .message import Message
+    from .pending import Pending
     from .subscription import Subscription
 
 
-class HandlerRunner:
-    """Takes the messages of ``queue`` to ``cb``; ``on_idle`` is called at home whenever the queue was emptied."""
+class _Lane:
+    """A queue of messages and those who work on it."""
 
-    __slots__ = ("_cb", "_client", "_holder", "_in_thread", "_lock", "_on_idle", "_queue", "_running", "_sub")
+    __slots__ = ("holders", "queue", "running", "workers")
+
+    def __init__(self, queue: Pending, workers: int) -> None:
+        self.queue = queue
+        self.workers = workers  # at most
+        self.running = 0
+        self.holders: set[Any] = set()  # the tasks or threads that run
+
+
+class HandlerRunner:
+    """Takes the messages of ``queues`` to ``cb``, with at most ``workers`` at work on each of them at once.
+
+    With one, messages are handled in the order in which they came. ``on_idle`` is called at home whenever a queue
+    was emptied.
+    """
+
+    __slots__ = ("_cb", "_client", "_in_thread", "_lanes", "_lock", "_on_idle", "_running", "_sub")
 
     def __init__(
         self,
         sub: Subscription,
         cb: Callable[[Message], object],
         client: Client,
-        queue: deque[Message],
+        queues: Sequence[Pending],
+        workers: int,
         on_idle: Callable[[], None],
     ) -> None:
         self._sub = sub
         self._cb = cb
         self._client = client
-        self._queue = queue
+        self._lanes = [_Lane(queue, workers) for queue in queues]
         self._on_idle = on_idle
-        self._running = False
-        self._holder: Any = None  # the task or thread that runs
+        self._running = 0
         self._in_thread = client.callbacks_in_threads
         self._lock = Lock()
 
     def start(self) -> None:
         """Messages are pending: see that somebody handles them. At home."""
+        new = []
         with self._lock:
-            if self._running or not self._queue:
+            for lane in self._lanes:
+                count = min(len(lane.queue), lane.workers - lane.running)
+                lane.running += count
+                new += [lane] * count
+            if not new:
                 return
-            self._running = True
+            self._running += len(new)
             self._client.in_use[self._sub] = None
         loop = self._client.loop
-        if self._in_thread:
-            try:
-                loop.runtime.pool.submit(Job(self._run_in_thread, (), _ignore, None), at_once=True)
-            except RuntimeError as exc:  # no more threads: the system's limit, or the interpreter is exiting
-                self._ended()
-                self._client.handler_not_started(self._sub, exc)
-        else:
-            self._holder = loop.spawn_system(self._run_in_task, name=f"handler of {self._sub.subject}")
+        for lane in new:
+            if self._in_thread:
+                try:
+                    loop.runtime.pool.submit(Job(self._run_in_thread, (lane,), _ignore, None), at_once=True)
+                except RuntimeError as exc:  # no more threads: the system's limit, or the interpreter is exiting
+                    with self._lock:
+                        self._ended(lane)
+                        alone = not self._running
+                    if alone:
+                        self._client.handler_not_started(self._sub, exc)
+            else:
+                lane.holders.add(loop.spawn_system(self._run_in_task, lane, name=f"handler of {self._sub.subject}"))
 
-    def _run_in_task(self) -> None:
-        cb, popleft = self._cb, self._queue.popleft
+    def _run_in_task(self, lane: _Lane) -> None:
+        cb, popleft = self._cb, lane.queue.popleft
         fiber = getcurrent()
         assert type(fiber) is Fiber
         loop = fiber.loop
@@ -82,20 +107,24 @@ class HandlerRunner:
                 except Exception as exc:
                     self._client.callback_failed(self._sub, message, exc)
         finally:
-            self._ended()
+            lane.holders.discard(fiber.task)
+            self._ended(lane)
             self._on_idle()
 
-    def _run_in_thread(self) -> None:
-        cb, popleft, loop = self._cb, self._queue.popleft, self._client.loop
-        self._holder = current_holder()
+    def _run_in_thread(self, lane: _Lane) -> None:
+        cb, queue, loop = self._cb, lane.queue, self._client.loop
+        popleft = queue.popleft
+        me = current_holder()
+        lane.holders.add(me)
         while True:
             try:
                 message = popleft()
             except IndexError:
                 with self._lock:
-                    if self._queue:
+                    if queue:
                         continue  # came in just now
-                    self._ended()
+                    lane.holders.discard(me)
+                    self._ended(lane)
                 break
             try:
                 cb(message)
@@ -103,16 +132,19 @@ class HandlerRunner:
                 loop.post(self._client.callback_failed, self._sub, message, exc, optional=True)
         loop.post(self._on_idle, optional=True)
 
-    def _ended(self) -> None:
-        self._running = False
-        self._holder = None
-        self._client.in_use.pop(self._sub, None)
+    def _ended(self, lane: _Lane) -> None:
+        lane.running -= 1
+        self._running -= 1
+        if not self._running:
+            self._client.in_use.pop(self._sub, None)
 
     def idle(self, excused: list[Any]) -> bool:
-        """Whether nothing runs and nothing is pending, or the handler is among the excused."""
-        if self._holder is not None and self._holder in excused:
-            return True
-        return not self._running and not self._queue
+        """Whether nothing runs and nothing is pending, apart from the excused and what only they could take."""
+        for lane in self._lanes:
+            waiting = sum(holder in excused for holder in list(lane.holders))
+            if lane.running > waiting or (lane.queue and lane.workers > waiting):
+                return False
+        return True
 
 
 def _ignore(job: Job) -> None:

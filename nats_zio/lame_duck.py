@@ -41,7 +41,7 @@ def leave(client: Client, session: Session) -> None:
         if client.outbound.hold():
             fiber.loop.wait(waiter, PROOF, _nothing)
             waited = 0.0
-            while waited < REPLIES and client.requests.written(client.outbound.kept_frames()):
+            while waited < REPLIES and client.requests.written(client.outbound.kept_lines()):
                 zio.sleep(LOOK)
                 waited += LOOK
     session.lose(DisconnectedError(f"left {session.server}, which is in lame duck mode"))

@@ -5,9 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections import deque
-
     from .message import Message
+    from .pending import Pending
 
 
 def size_of(message: Message) -> int:
@@ -18,7 +17,7 @@ def size_of(message: Message) -> int:
 
 def fit_in(
     messages: list[Message],
-    queue: deque[Message],
+    queue: Pending,
     limit_msgs: int | None,
     limit_bytes: int | None,
     waiting: int,

@@ -44,12 +44,14 @@ class ServerPool:
         self._abort_on_auth_error = abort_on_auth_error
         self._random = shuffle
         self._entries: list[Entry] = []
+        self._discovered_by: object = None  # the last word of the cluster, as long as it changes nothing
         self.replace(servers)
 
     def replace(self, servers: Iterable[Server]) -> None:
         """These servers and no others; how it has gone with those that stay is remembered."""
         known = {entry.server: entry for entry in self._entries}
         self._entries = [known.get(server) or Entry(server) for server in dict.fromkeys(servers)]
+        self._discovered_by = None
         for entry in self._entries:
             entry.discovered = False
         self._shuffle()
@@ -90,6 +92,7 @@ class ServerPool:
 
     def failed(self, entry: Entry, error: BaseException) -> None:
         """An attempt was in vain: to the end with it, or out if that was enough."""
+        self._discovered_by = None  # who is dropped now may come back with the next word
         entry.failures += 1
         before, entry.refusal = entry.refusal, ""
         if isinstance(error, AuthError) and not isinstance(error, CredentialsError):
@@ -118,7 +121,10 @@ class ServerPool:
         New ones inherit the credentials of the connected server's URL and, where that connection is ``encrypted``,
         must be so too: they are never told in clear what was told encrypted.
         """
-        found = [discovered_server(address, connected, encrypted) for address in addresses]
+        word = tuple(addresses), connected, encrypted
+        if word == self._discovered_by:  # servers may say it over and over
+            return []
+        found = [discovered_server(address, connected, encrypted) for address in word[0]]
         named = {(server.host, server.port): server for server in found if server is not None}
         if not named:
             return []
@@ -129,6 +135,7 @@ class ServerPool:
         ]
         for entry in self._entries:
             named.pop((entry.server.host, entry.server.port), None)
+        self._discovered_by = word
         new = [Entry(server, discovered=True) for server in named.values()]
         if new:
             self._entries += new

@@ -75,8 +75,9 @@ class Requests:
         if not self._inbox:
             self.open()
         token = str(next(self._tokens))
-        frame, size = client.framer.request_frame(subject, data, self.prefix, token, headers)
+        line, body = client.framer.request_frame(subject, data, self.prefix, token, headers)
         outbound = client.outbound
+        size = len(body)
         left = timeout
         if outbound.accepted + size > outbound.limit:
             if timeout is None:
@@ -85,10 +86,10 @@ class Requests:
                 deadline = loop.clock.now() + timeout
                 outbound.admit(size, deadline)
                 left = deadline - loop.clock.now()
-        outbound.frames.append(frame)
+        outbound.lines.extend((line, body))
         outbound.accepted += size
         waiter = Waiter(fiber, "a reply")
-        self.add(token, waiter, frame, subject)
+        self.add(token, waiter, line, subject)
         state = loop.park(waiter) if left is None else loop.park_for(waiter, left)
         if state == WOKEN:
             return waiter.value  # type: ignore[no-any-return]
@@ -109,11 +110,11 @@ class Requests:
             call_elsewhere(client.loop, self.open)
         reply = ThreadLatch()
         token = str(next(self._tokens))
-        frame, size = client.framer.request_frame(subject, data, self.prefix, token, headers)
-        self.add(token, reply, frame, subject)
+        line, body = client.framer.request_frame(subject, data, self.prefix, token, headers)
+        self.add(token, reply, line, subject)
         start = monotonic()
         try:
-            client.send_elsewhere(frame, size, timeout, at_once=True)
+            client.send_elsewhere(line, body, timeout, at_once=True)
             arrived = wait_in_thread(reply, None if timeout is None else timeout - (monotonic() - start))
         except BaseException:
             self.forget(token)
@@ -140,9 +141,9 @@ class Requests:
             self._inbox = inbox
             self._denied = None
 
-    def add(self, token: str, waiter: Replied, frame: bytes, subject: str) -> None:
-        """From now on a reply with ``token`` wakes ``waiter``. The frame tells after a disconnect if it was written."""
-        self._pending[token] = (waiter, frame, subject)
+    def add(self, token: str, waiter: Replied, line: bytes, subject: str) -> None:
+        """From now on a reply with ``token`` wakes ``waiter``. The line tells after a disconnect if it was written."""
+        self._pending[token] = (waiter, line, subject)
         if self._denied is not None:  # after the entry was made: a plain thread may be overtaken by the refusal
             self.close(self._denied)
 
@@ -164,13 +165,13 @@ class Requests:
                 entry[0].wake(message)
 
     def written(self, kept: set[int]) -> bool:
-        """Whether a request waits that is not among the frames still kept, so that its reply may be on its way."""
-        return any(id(frame) not in kept for _, frame, _ in self._pending.copy().values())
+        """Whether a request waits that is not among the lines still kept, so that its reply may be on its way."""
+        return any(id(line) not in kept for _, line, _ in self._pending.copy().values())
 
     def disconnected(self, kept: set[int]) -> None:
         """Requests that were written end now; those still in the queue will be sent after the reconnect."""
-        for token, (waiter, frame, subject) in self._pending.copy().items():
-            if frame and id(frame) not in kept:
+        for token, (waiter, line, subject) in self._pending.copy().items():
+            if line and id(line) not in kept:
                 self._pending.pop(token, None)
                 waiter.fail(
                     DisconnectedError(f"the connection broke while the request to {subject!r} waited for its reply")
@@ -178,7 +179,7 @@ class Requests:
 
     def denied(self, info: ServerErrorInfo, error: PermissionDeniedError) -> None:
         """The server refused a publish: if a request to that subject (or with that reply) waits, it is that one's."""
-        for token, (waiter, _frame, subject) in self._pending.copy().items():
+        for token, (waiter, _line, subject) in self._pending.copy().items():
             if info.subject in (subject, f"{self._inbox}.{token}"):
                 self._pending.pop(token, None)
                 waiter.fail(error)
@@ -192,7 +193,7 @@ class Requests:
 
     def close(self, make_error: Any) -> None:
         """Fail all that wait."""
-        for token, (waiter, _frame, _subject) in self._pending.copy().items():
+        for token, (waiter, _line, _subject) in self._pending.copy().items():
             self._pending.pop(token, None)
             waiter.fail(make_error())
 

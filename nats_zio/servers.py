@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field, replace
 from ipaddress import ip_address
 from urllib.parse import unquote, urlsplit
@@ -9,6 +10,7 @@ from urllib.parse import unquote, urlsplit
 from .errors import OptionError
 
 _DEFAULT_PORT = 4222
+_BLANK = re.compile(r"[\s\x00-\x20\x7f]")
 _SCHEMES = ("nats", "tls")
 
 
@@ -35,6 +37,8 @@ def parse_server(url: str) -> Server:
     if "://" not in text:
         text = f"nats://{text}"
     shown = _without_userinfo(text)
+    if _BLANK.search(shown):  # urlsplit takes blanks, and drops line ends without a word
+        raise OptionError(f"server URL {shown!r}: no whitespace or control characters")
     try:
         parts = urlsplit(text)
         port = parts.port

@@ -154,7 +154,10 @@ class Session:
         self._look_at_info(was_lame=False)
         pending, connection.events = connection.events, []
         for event in pending:
-            self._handle(event)
+            if isinstance(event, protocol.Err):
+                self._server_error(event.text, before_all=True)
+            else:
+                self._handle(event)
 
     # The task.
 
@@ -244,7 +247,7 @@ class Session:
                     else DisconnectedError("the connection broke before the server had confirmed")
                 )
         if not client.closing:  # else the client itself tells those who wait
-            client.requests.disconnected(client.outbound.kept_frames())
+            client.requests.disconnected(client.outbound.kept_lines())
             client.connection_lost()
             client.emit(events.Disconnected(error, msgs, size))
 
@@ -352,23 +355,27 @@ class Session:
             if len(self.pool) > 1 and self._options.allow_reconnect:
                 self._leaving = here().loop.spawn_system(lame_duck.leave, client, self, name="nats lame duck")
 
-    def _server_error(self, text: str) -> None:
-        """Tell whom it is about. Whether the connection ends is the server's to decide: by ending the stream."""
+    def _server_error(self, text: str, *, before_all: bool = False) -> None:
+        """Tell whom it is about. Whether the connection ends is the server's to decide: by ending the stream.
+
+        ``before_all``: it was said before we had sent anything on this connection, so it is about nothing of ours.
+        """
         client = self._client
         info = protocol.classify(text)
         if info.kind in _PERMISSION_KINDS:
             error = PermissionDeniedError(info.text, info.subject)
             sub = None
             if info.kind in (ErrorKind.SUBSCRIPTION_PERMISSION, ErrorKind.TOO_MANY_TOKENS):
-                sub = self._subscription_refused(info, error)
-            else:
+                sub = None if before_all else self._subscription_refused(info, error)
+            elif not before_all:
                 client.requests.denied(info, error)
             client.emit(events.PermissionViolation(error, info.subject, sub))
             return
         problem = server_error(text)
         if info.closes or info.kind in AUTH_KINDS:
             self._last_error = problem
-        sub = self._subscription_refused(info, problem) if info.kind in _SUBSCRIPTION_KINDS else None
+        about_sub = info.kind in _SUBSCRIPTION_KINDS and not before_all
+        sub = self._subscription_refused(info, problem) if about_sub else None
         client.emit(events.ServerError(problem, sub))
 
     def _subscription_refused(self, info: ServerErrorInfo, error: ServerError) -> Subscription | None:

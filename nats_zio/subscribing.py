@@ -20,7 +20,7 @@ from .protocol import encoder
 from .subscription import Subscription
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Hashable
 
     from .client import Client
     from .errors import ServerError
@@ -35,6 +35,8 @@ class Terms:
     """What a subscription was asked to be. OptionError for what it cannot be."""
 
     cb: Callable[[Message], object] | None
+    workers: int
+    key: Callable[[Message], Hashable] | None
     max_msgs: int | None
     pending_msgs: int | None
     pending_bytes: int | None
@@ -43,6 +45,14 @@ class Terms:
     def __post_init__(self) -> None:
         if self.cb is not None and not callable(self.cb):
             raise OptionError(f"cb={self.cb!r}: must be callable")
+        check_limit("workers", self.workers, none_allowed=False)
+        if self.workers > 1 and self.cb is None:
+            raise OptionError(f"workers={self.workers} without cb: they call the handler")
+        if self.key is not None:
+            if not callable(self.key):
+                raise OptionError(f"key={self.key!r}: must be callable")
+            if self.cb is None:
+                raise OptionError("key without cb: it chooses the worker that calls the handler")
         check_limit("max_msgs", self.max_msgs)
         check_limit("pending_msgs", self.pending_msgs)
         check_limit("pending_bytes", self.pending_bytes)

@@ -9,6 +9,7 @@ interruption loses a message. Waiting tasks, closing and the limits belong to th
 from __future__ import annotations
 
 from collections import deque
+from functools import partial
 from time import monotonic
 from typing import TYPE_CHECKING, Any, Self
 
@@ -34,13 +35,17 @@ from .handlers import HandlerRunner
 from .iterating import MessageIterator
 from .limits import fit_in, size_of
 from .options import check_limit
+from .pending import KeyedQueue, Lane
 from .sleepers import Sleepers
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from zio.lowlevel import Loop
 
     from .client import Client
     from .message import Message
+    from .pending import Pending
     from .subscribing import Terms
 
 DEFAULT: Any = object()  # a timeout that was left out
@@ -59,7 +64,7 @@ class Subscription:
         self.closed_reason: ClosedReason | None = None
         self._client = client
         self._loop: Loop = client.loop
-        self._queue: deque[Message] = deque()
+        self._queue: Pending = deque()
         self._waiters = WaitQueue()
         self._sleepers = Sleepers()
         self._received = 0  # since the beginning, dropped ones included
@@ -79,8 +84,16 @@ class Subscription:
         self.consumers = Consumers(self, client)
         self._runner: HandlerRunner | None = None
         if terms.cb is not None:
-            self._runner = HandlerRunner(self, terms.cb, client, self._queue, self.consumers.look_again)
+            self._runner = self._make_runner(terms.cb, terms)
         self.consumers.runner = self._runner
+
+    def _make_runner(self, cb: Callable[[Message], object], terms: Terms) -> HandlerRunner:
+        client, on_idle = self._client, self.consumers.look_again
+        if terms.key is None or terms.workers == 1:
+            return HandlerRunner(self, cb, client, [self._queue], terms.workers, on_idle)
+        lanes = [Lane() for _ in range(terms.workers)]
+        self._queue = KeyedQueue(terms.key, lanes, partial(client.callback_failed, self))
+        return HandlerRunner(self, cb, client, lanes, 1, on_idle)
 
     # Taking messages.
 

@@ -1,7 +1,7 @@
 """Runs tests with one option of the client ignored: they should fail. See `tests/test_options_matter.py`.
 
-As a program: gets `{"connect:NAME" or "subscribe:NAME": [arguments of pytest]}` as JSON on its standard input, prints
-`{the same: [exit status, output]}`. Each run is a forked child, so that pytest is imported once.
+As a program: for each line `["connect:NAME" or "subscribe:NAME", [arguments of pytest]]` on its standard input it
+prints a line `[exit status, output]`. Each run is a forked child, so that pytest is imported once.
 """
 
 from __future__ import annotations
@@ -43,30 +43,19 @@ class Ignoring:
         return {key: value for key, value in values.items() if key != self._name}
 
 
-def main() -> None:
-    waiting = json.load(sys.stdin)
-    results: dict[str, Any] = {}
-    running: dict[int, tuple[str, Any]] = {}
-    while waiting or running:
-        while waiting and len(running) < (os.cpu_count() or 1):
-            option, arguments = waiting.popitem()
-            output = tempfile.TemporaryFile("w+")  # noqa: SIM115
-            pid = os.fork()
-            if pid == 0:
-                for _, other in running.values():
-                    other.close()
-                os.dup2(output.fileno(), 1)
-                os.dup2(output.fileno(), 2)
-                status = pytest.main(arguments, plugins=[Ignoring(option)])
-                sys.stdout.flush()
-                os._exit(status)
-            running[pid] = option, output
-        pid, status = os.wait()
-        option, output = running.pop(pid)
+def run(option: str, arguments: list[str]) -> tuple[int, str]:
+    """Exit status and output of pytest, in a forked child, with the option ignored."""
+    with tempfile.TemporaryFile("w+") as output:
+        pid = os.fork()
+        if pid == 0:
+            os.dup2(output.fileno(), 1)
+            os.dup2(output.fileno(), 2)
+            status = pytest.main(arguments, plugins=[Ignoring(option)])
+            sys.stdout.flush()
+            os._exit(status)
+        _, status = os.waitpid(pid, 0)
         output.seek(0)
-        results[option] = os.waitstatus_to_exitcode(status), output.read()
-        output.close()
-    json.dump(results, sys.stdout)
+        return os.waitstatus_to_exitcode(status), output.read()
 
 
 if __name__ == "__main__":
@@ -74,4 +63,5 @@ if __name__ == "__main__":
     import logging  # noqa: F401
     import subprocess  # noqa: F401
 
-    main()
+    for line in sys.stdin:
+        print(json.dumps(run(*json.loads(line))), flush=True)

@@ -1,5 +1,7 @@
 """Commands in, bytes out.
 
+A message is two lines, made apart and without their CRLF, since a client gathers many and joins them once.
+
 Invariants: what is written is what the server's grammar wants, strictly (single spaces, CRLF); nothing is
 validated here: subjects, queues and header blocks must have gone through `subjects` and `headers` before.
 """
@@ -10,10 +12,13 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-__all__ = ["PING", "PONG", "connect", "pub", "pub_prefix", "sub", "unsub"]
+__all__ = ["MAX_KNOWN_SIZE", "PING", "PONG", "SIZES", "connect", "pub", "pub_prefix", "sub", "unsub"]
 
 PING = b"PING\r\n"
 PONG = b"PONG\r\n"
+
+MAX_KNOWN_SIZE = 1024
+SIZES = [b"%d" % size for size in range(MAX_KNOWN_SIZE + 1)]
 
 # The server takes each of these for true when it is missing.
 _CONNECT_DEFAULTS = {"verbose": False, "pedantic": False, "echo": True}
@@ -43,17 +48,17 @@ def unsub(sid: int, max_msgs: int | None = None) -> bytes:
 
 
 def pub_prefix(subject: str) -> bytes:
-    """Return `PUB <subject> `, the constant part of frames without reply and headers.
+    """Return `PUB <subject> `, the constant part of the lines of messages without reply and headers.
 
-    Such a frame is `b"%b%d\\r\\n%b\\r\\n" % (prefix, len(data), data)`.
+    Such a line is the prefix and the decimal size of the payload; up to `MAX_KNOWN_SIZE` that is in `SIZES`.
     """
     return b"PUB %b " % subject.encode()
 
 
-def pub(subject: str, reply: str | None, data: bytes, raw_headers: bytes | None = None) -> bytes:
-    """Return the frame of one message: PUB, or HPUB when there is a header block."""
+def pub(subject: str, reply: str | None, data: bytes, raw_headers: bytes | None = None) -> tuple[bytes, bytes]:
+    """Return the two lines of one message, each to be followed by CRLF: PUB, or HPUB when there is a header block."""
     target = f"{subject} {reply}".encode() if reply else subject.encode()
     if raw_headers:
         size = len(raw_headers)
-        return b"HPUB %b %d %d\r\n%b%b\r\n" % (target, size, size + len(data), raw_headers, data)
-    return b"PUB %b %d\r\n%b\r\n" % (target, len(data), data)
+        return b"HPUB %b %d %d" % (target, size, size + len(data)), raw_headers + data
+    return b"PUB %b %d" % (target, len(data)), data

@@ -235,6 +235,9 @@ def test_a_bad_option_raises_option_error_before_anything_is_opened(options: dic
         "nats://h:x",
         "nats://u:sesame@h/path",
         "nats://[::1",
+        "nats://h st",
+        "nats://u:sesame@h\nost",
+        "nats://h:4\t222",
         [],
     ],
 )

@@ -159,6 +159,17 @@ def test_the_connected_server_is_not_forgotten_though_the_cluster_does_not_name_
     assert sorted(pool.urls) == ["nats://a:4222", "nats://c:4222", "nats://d:4222"]
 
 
+def test_the_same_word_again_changes_nothing_unless_a_server_was_dropped_since() -> None:
+    pool = pool_of("a", attempts=1)
+    assert discover(pool, "c:4222") == ["nats://c:4222"]
+    assert discover(pool, "c:4222") == []
+    pool.failed(entry(pool, "c"), OSError())
+    assert pool.discovered_urls == []
+    assert discover(pool, "c:4222") == ["nats://c:4222"]
+    pool.replace(parse_servers("b"))
+    assert discover(pool, "c:4222") == ["nats://c:4222"]
+
+
 def test_no_address_at_all_changes_nothing() -> None:
     pool = pool_of("a")
     discover(pool, "c:4222")

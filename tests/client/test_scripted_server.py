@@ -357,7 +357,9 @@ def test_it_closes_after_any_byte() -> None:
         server.split = 3
         client.close_after(17)
         client.send(b"MSG a 1 1\r\nx\r\nMSG a 1 1\r\ny\r\n")
-        assert isinstance(seen.recv(), events.Disconnected)
+        lost = seen.recv()
+        assert isinstance(lost, events.Disconnected)
+        assert isinstance(lost.error, ConnectionResetError)
         assert down.sent == before + 17
         assert [message.data for message in sub.next_batch(10)] == [b"x"]
 

@@ -14,7 +14,7 @@ import zio
 from nats_zio import events
 from nats_zio.testing import NatsCluster, ScriptedServer
 from nats_zio.testing.scripted import User
-from tests.client.helpers import away, next_event
+from tests.client.helpers import away, eventually, next_event
 from zio.testing import SimNetwork, run_virtual
 
 Servers = dict[str, ScriptedServer]
@@ -176,7 +176,7 @@ def test_a_real_cluster_makes_its_servers_known_and_is_survived(run: Any) -> Non
 
         def main() -> None:
             with nats_zio.connect(cluster.urls[0], reconnect_wait=0.02) as nc:
-                assert sorted({*nc.servers}) == sorted(cluster.urls)
+                eventually(lambda: sorted({*nc.servers}) == sorted(cluster.urls))
                 seen = nc.events()
                 away(cluster.servers[0].kill)
                 next_event(seen, events.Reconnected)

@@ -15,6 +15,7 @@ import inspect
 import pkgutil
 import signal
 import socket
+import tempfile
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator
@@ -750,19 +751,79 @@ def connect_answered(stack: ExitStack, timeout: float | None) -> Case:
     raw.setblocking(False)
     host, port = raw.getsockname()
 
-    def arrived() -> int:
-        count = 0
-        with contextlib.suppress(BlockingIOError):
-            while True:
-                raw.accept()[0].close()
-                count += 1
-        return count
-
     def call() -> str:
         zio.net.connect(host, port, timeout=timeout).close()
         return "connected"
 
-    return Case(call, lambda: (arrived(), open_sockets()), lambda: None, "connected")
+    return Case(call, lambda: (connections_at(raw), open_sockets()), lambda: None, "connected")
+
+
+def connections_at(listener: socket.socket) -> int:
+    """How many connections had come; none is left."""
+    count = 0
+    with contextlib.suppress(BlockingIOError):
+        while True:
+            listener.accept()[0].close()
+            count += 1
+    return count
+
+
+def full_unix_listener(stack: ExitStack) -> tuple[socket.socket, str]:
+    """A listener that has no room for one more, and its path."""
+    path = f"{stack.enter_context(tempfile.TemporaryDirectory())}/socket"
+    raw = stack.enter_context(socket.socket(socket.AF_UNIX))
+    raw.bind(path)
+    raw.listen(0)
+    raw.setblocking(False)
+    with contextlib.suppress(BlockingIOError):
+        while True:
+            other = stack.enter_context(socket.socket(socket.AF_UNIX))
+            other.setblocking(False)
+            other.connect(path)
+    return raw, path
+
+
+@row("net.connect_unix", timed=True, can_be_ready=False)
+def connect_unix_without_room(stack: ExitStack, timeout: float | None) -> Case:
+    raw, path = full_unix_listener(stack)
+
+    def call() -> str:
+        zio.net.connect_unix(path, timeout=timeout).close()
+        return "connected"
+
+    def parked() -> None:
+        for _ in range(3):
+            zio.pause()
+
+    return Case(call, open_sockets, lambda: raw.accept()[0].close(), "connected", parked=parked)
+
+
+@row("net.connect_unix", timed=True, waits=False)
+def connect_unix_answered(stack: ExitStack, timeout: float | None) -> Case:
+    """No connection is made in a cancelled scope."""
+    path = f"{stack.enter_context(tempfile.TemporaryDirectory())}/socket"
+    raw = stack.enter_context(socket.socket(socket.AF_UNIX))
+    raw.bind(path)
+    raw.listen(8)
+    raw.setblocking(False)
+
+    def call() -> str:
+        zio.net.connect_unix(path, timeout=timeout).close()
+        return "connected"
+
+    return Case(call, lambda: (connections_at(raw), open_sockets()), lambda: None, "connected")
+
+
+@row("testing.sim.network.SimNetwork.connect_unix")
+def sim_connect_unix(stack: ExitStack, timeout: float | None) -> Case:
+    network = SimNetwork(1, latency=0.02)
+    stack.enter_context(network.listen_unix("/socket"))
+
+    def connect() -> str:
+        stack.enter_context(network.connect_unix("/socket"))
+        return "connected"
+
+    return Case(connect, lambda: [c for c in network.connections if not c.client.closed], lambda: None, "connected")
 
 
 @row("net.resolve", waits=False)
@@ -994,6 +1055,9 @@ NOT_BLOCKING = {
     # The network.
     *("net.listen", "net.SystemNetwork.listen", "net.sockets.tcp_stream"),
     *("net.SystemNetwork.connect", "net.sockets.connect_socket"),  # the inner parts of net.connect
+    *("net.listen_unix", "net.SystemNetwork.listen_unix", "net.unix.listen_unix_socket", "net.unix.unix_path"),
+    *("net.SystemNetwork.connect_unix", "net.unix.connect_unix_socket"),  # the inner parts of net.connect_unix
+    *("net.unix.UnixListener.close", "net.SystemNetwork.resolve"),  # the inner part of net.resolve
     *("net.sockets.Listener.__enter__", "net.sockets.Listener.__exit__", "net.sockets.Listener.__iter__"),
     *("net.sockets.Listener.close", "net.sockets.SocketStream.close", "net.sockets.SocketStream.send_some"),
     *("net.sockets.PolledSocket.close", "net.sockets.PolledSocket.fiber"),
@@ -1009,8 +1073,9 @@ NOT_BLOCKING = {
     "testing.sim.memory.memory_stream_pair",
     *each_of(
         "testing.sim.network.SimNetwork",
-        "alias between change_links coverage forget heal host link listen note partition report unlisten",
+        "alias between change_links coverage forget heal host link listen listen_unix name note partition report",
     ),
+    *each_of("testing.sim.network.SimNetwork", "resolve unlisten"),
     "testing.sim.memory.MemoryNetwork.listen",
     *each_of("testing.sim.connection.Connection", "note reset settled vanish"),
     *each_of("testing.sim.flow.Flow", "allow discard finish read release reset_at send_reset take vanish"),

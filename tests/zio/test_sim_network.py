@@ -670,3 +670,28 @@ def test_a_stream_is_for_tasks_of_its_own_runtime() -> None:
                 zio.to_thread(ours.recv, 1)
 
     zio.run(main)
+
+
+# Names with several addresses.
+
+
+def test_a_name_has_the_addresses_it_was_given_and_any_other_name_itself() -> None:
+    network = SimNetwork(1)
+    network.name("cluster", "10.0.0.1", "b")
+
+    def main() -> list[list[str]]:
+        return [[address[0] for _, address in zio.net.resolve(name, 1)] for name in ("cluster", "b", "10.0.0.1")]
+
+    assert run_virtual(main, network=network) == [["10.0.0.1", "b"], ["b"], ["10.0.0.1"]]
+
+
+def test_connecting_tries_the_addresses_of_a_name_in_turn() -> None:
+    network = SimNetwork(1)
+    network.name("cluster", "a", "b", "c")
+    network.host("a").connects = "refuse"
+
+    def main() -> list[str]:
+        with zio.net.listen("b", 1), zio.net.listen("c", 1), zio.net.connect("cluster", 1):
+            return [connection.target for connection in network.connections]
+
+    assert run_virtual(main, network=network) == ["b"]

@@ -48,6 +48,42 @@ POOL_CAP = 1000  # parked fibers kept for reuse; 100,000 of them would hold 650 
 class Loop:
     """One thread's scheduler. Only that thread touches it, but for ``post`` and ``urgent``."""
 
+    # Slots, since with more than 30 attributes an instance has a dict of its own: each access costs twice as much.
+    __slots__ = (
+        "__weakref__",
+        "_deadlocked_on",
+        "_idle_fibers",
+        "_slice_end",
+        "_until",
+        "budget",
+        "calls",
+        "clock",
+        "closed",
+        "closing_calls",
+        "deterministic",
+        "exit_request",
+        "forked",
+        "hub",
+        "idle_waiters",
+        "inbox",
+        "interrupted",
+        "io_waiting",
+        "jobs",
+        "main",
+        "on_unhandled",
+        "outside_wakers",
+        "passes",
+        "pid",
+        "poller",
+        "ready",
+        "root",
+        "runtime",
+        "system",
+        "thread_id",
+        "tick_end",
+        "timers",
+    )
+
     def __init__(
         self,
         *,

@@ -9,14 +9,30 @@ from .._core import here
 from .._core import timeout as _timeout
 from .sockets import Listener, SocketStream, connect_socket
 from .stream import Stream
+from .unix import UnixListener, connect_unix_socket, listen_unix_socket, unix_path
 
 if TYPE_CHECKING:
+    import os
     from ssl import SSLContext
 
     from .._core import Fiber
     from .tls import TLSStream
 
-__all__ = ["Listener", "Network", "SocketStream", "Stream", "TLSStream", "connect", "listen", "resolve"]
+    StrPath = str | os.PathLike[str]
+
+__all__ = [
+    "Listener",
+    "Network",
+    "SocketStream",
+    "Stream",
+    "TLSStream",
+    "UnixListener",
+    "connect",
+    "connect_unix",
+    "listen",
+    "listen_unix",
+    "resolve",
+]
 
 
 def __getattr__(name: str) -> Any:
@@ -32,6 +48,9 @@ class Network(Protocol):
 
     def connect(self, host: str, port: int) -> Stream: ...
     def listen(self, host: str, port: int, backlog: int) -> Any: ...
+    def connect_unix(self, path: str) -> Stream: ...
+    def listen_unix(self, path: str, backlog: int) -> Any: ...
+    def resolve(self, host: str, port: int) -> list[tuple[int, Any]]: ...
 
 
 class SystemNetwork:
@@ -61,6 +80,16 @@ class SystemNetwork:
         except BaseException:
             sock.close()
             raise
+
+    def connect_unix(self, path: str) -> Stream:
+        return connect_unix_socket(_here("connect_unix"), path)
+
+    def listen_unix(self, path: str, backlog: int) -> UnixListener:
+        return listen_unix_socket(path, _here("listen_unix").loop, backlog)
+
+    def resolve(self, host: str, port: int) -> list[tuple[int, Any]]:
+        pool = _here("resolve").loop.runtime.pool
+        return _addresses(pool.run(socket.getaddrinfo, (host, port, 0, socket.SOCK_STREAM), abandon=True))
 
 
 _system = SystemNetwork()
@@ -115,14 +144,33 @@ def _connect(host: str, port: int, tls: SSLContext | bool | None) -> Stream:
 
 
 def _connect_plain(host: str, port: int) -> Stream:
-    fiber = _here("connect")
+    return _entered("connect").connect(host, port)
+
+
+def _entered(what: str) -> Network:
+    """The network, after the checkpoint that begins every call that may wait."""
+    fiber = _here(what)
     loop = fiber.loop
     if loop.budget <= 0:
         loop.checkpoint(fiber)
     else:
         loop.budget -= 1
     network: Network = loop.runtime.network or _system
-    return network.connect(host, port)
+    return network
+
+
+def connect_unix(path: StrPath, *, timeout: float | None = None) -> Stream:
+    """Connect to the unix socket at ``path``, waiting while the listener's queue is full.
+
+    ``timeout`` in seconds: TimeoutError. OSError if nobody listens there. Cancelled or timed out, no socket is left
+    behind. Only inside a zio runtime.
+    """
+    text = unix_path(path)
+    if timeout is None:
+        return _entered("connect_unix").connect_unix(text)
+    with _timeout(timeout):
+        return _entered("connect_unix").connect_unix(text)
+    raise AssertionError("unreachable: a timeout raises")
 
 
 def listen(host: str, port: int, *, backlog: int = 128) -> Any:
@@ -130,16 +178,29 @@ def listen(host: str, port: int, *, backlog: int = 128) -> Any:
     return _network("listen").listen(host, port, backlog)
 
 
-def resolve(host: str, port: int) -> list[tuple[int, Any]]:
-    """The addresses of ``host`` as ``(family, address)``. A name is looked up in a pool thread; a number is not.
+def listen_unix(path: StrPath, *, backlog: int = 128) -> Any:
+    """Listen at a unix socket, whose file is made now and removed by ``close``, see ``listener.path``.
 
-    OSError if there is no such name.
+    OSError if there is a file at ``path`` already, be it a socket that nobody listens on any more. Only inside a zio
+    runtime.
+    """
+    return _network("listen_unix").listen_unix(unix_path(path), backlog)
+
+
+def resolve(host: str, port: int) -> list[tuple[int, Any]]:
+    """The addresses of ``host`` as ``(family, address)``, of which the first two items are host and port.
+
+    A name is looked up in a pool thread (or in the runtime's own network); a number is not. OSError if there is no such
+    name.
     """
     try:
-        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_NUMERICHOST)
+        return _addresses(socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_NUMERICHOST))
     except socket.gaierror:
-        pool = _here("resolve").loop.runtime.pool
-        found = pool.run(socket.getaddrinfo, (host, port, 0, socket.SOCK_STREAM), abandon=True)
+        pass  # a name
     except UnicodeError as exc:  # a label that is empty or too long
         raise socket.gaierror(socket.EAI_NONAME, f"{host!r} cannot be a host name: {exc}") from None
+    return _network("resolve").resolve(host, port)
+
+
+def _addresses(found: list[Any]) -> list[tuple[int, Any]]:
     return [(family, address) for family, _, _, _, address in found]

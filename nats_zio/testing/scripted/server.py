@@ -28,6 +28,7 @@ class ScriptedServer:
     To be set at any time, by a test:
 
     * ``greeting``: bytes to send in place of the first INFO.
+    * ``on_client(client)`` is called with each new client, before it is greeted.
     * ``on_command(client, command)`` sees every command first; if it returns True, nothing else is done with it.
     * ``pong``: "send", "drop", or seconds to wait before each PONG.
     * ``after_pong``: bytes glued to the first PONG of a connection, in the same write.
@@ -64,6 +65,7 @@ class ScriptedServer:
         self.users = users
         self.permissions = permissions or Permissions()
         self.greeting: bytes | None = None
+        self.on_client: Callable[[ServedClient], object] | None = None
         self.on_command: Callable[[ServedClient, Command], object] | None = None
         self.pong: str | float = "send"
         self.after_pong = b""
@@ -185,6 +187,8 @@ class ScriptedServer:
             client = ServedClient(self, stream, self._numbers)
             self.clients.append(client)
             self.all_clients.append(client)
+            if self.on_client is not None:
+                self.on_client(client)
             self._spawn(client.serve)
             self._spawn(client.write)
             self._spawn(client.watch)

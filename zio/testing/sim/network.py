@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import random
+import socket
 from collections import Counter, deque
 from collections.abc import Iterable
 from dataclasses import dataclass, fields, replace
@@ -25,6 +26,7 @@ ANY_HOST = "*"  # where a listener hears connections to every host
 SYN_TIMEOUT = 127.0  # seconds after which the system gives up connecting
 
 _LOCAL = "local"
+_UNIX = -1  # the port of unix sockets, whose paths are hosts
 _WILDCARDS = ("", "0.0.0.0", "::", ANY_HOST)
 _LINK_FIELDS = tuple(item.name for item in fields(Link))
 
@@ -120,6 +122,7 @@ class SimNetwork:
         self._links: dict[tuple[str, str], Link] = {}
         self._hosts: dict[str, Host] = {_LOCAL: Host()}
         self._aliases: dict[str, tuple[str, str]] = {}
+        self._names: dict[str, tuple[str, ...]] = {}
         self._listeners: dict[tuple[str, int], SimListener] = {}
         self._next_port = 49152
         self._numbers = 0
@@ -143,6 +146,10 @@ class SimNetwork:
     def alias(self, name: str, host: str, *, source: str = _LOCAL) -> None:
         """Make ``name`` another name of ``host``; who connects to it does so from the host ``source``."""
         self._aliases[name] = (host, source)
+
+    def name(self, name: str, *hosts: str) -> None:
+        """Make ``name`` a name with several addresses: those of these hosts, in this order."""
+        self._names[name] = hosts
 
     def change_links(self, **changes: Any) -> None:
         """Change all links, those to come as well."""
@@ -202,6 +209,15 @@ class SimNetwork:
 
     def connect(self, host: str, port: int) -> SimStream:
         """Connect. ConnectionRefusedError, or TimeoutError after as long as systems try."""
+        *others, last = self._names.get(host, (host,))
+        for address in others:
+            try:
+                return self._connect(address, port)
+            except OSError:
+                continue
+        return self._connect(last, port)
+
+    def _connect(self, host: str, port: int) -> SimStream:
         fiber = here()
         loop = fiber.loop
         target, source = self._aliases.get(host, (host, _LOCAL))
@@ -253,6 +269,18 @@ class SimNetwork:
             raise OSError(errno.EADDRINUSE, f"{os.strerror(errno.EADDRINUSE)}: {host}:{port}")
         listener = self._listeners[host, port] = SimListener(self, host, port)
         return listener
+
+    def connect_unix(self, path: str) -> SimStream:
+        """Connect to the host that the path of a unix socket is."""
+        return self._connect(path, _UNIX)
+
+    def listen_unix(self, path: str, backlog: int = 128) -> SimListener:
+        """Listen at the host that the path of a unix socket is."""
+        return self.listen(path, _UNIX, backlog)
+
+    def resolve(self, host: str, port: int) -> list[tuple[int, Any]]:
+        """The addresses of a name: itself, or the hosts that ``name`` gave it."""
+        return [(socket.AF_UNSPEC, (address, port)) for address in self._names.get(host, (host,))]
 
     # For the parts.
 

@@ -1,0 +1,87 @@
+"""Where the messages of a subscription wait to be taken: mostly a plain deque, and here what may stand for it."""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import TYPE_CHECKING, Any, Protocol
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
+
+    from .message import Message
+
+
+class Pending(Protocol):
+    """What a subscription does with it: the home loop adds, anybody takes. ``popleft`` raises IndexError if empty."""
+
+    def append(self, message: Message, /) -> None: ...
+    def extend(self, messages: Iterable[Message], /) -> None: ...
+    def popleft(self) -> Message: ...
+    def clear(self) -> None: ...
+    def __len__(self) -> int: ...
+    def __iter__(self) -> Iterator[Message]: ...
+
+
+class Lane(deque[Any]):
+    """The messages for one of several workers, each with its number in the order of arrival."""
+
+    def popleft(self) -> Message:
+        """The first message."""
+        return super().popleft()[1]  # type: ignore[no-any-return]
+
+
+class KeyedQueue:
+    """A lane for each worker: messages of one key all go into the same, so that one worker has them in their order."""
+
+    def __init__(
+        self,
+        key: Callable[[Message], Hashable],
+        lanes: Sequence[Lane],
+        failed: Callable[[Message, Exception], None],
+    ) -> None:
+        self._key = key
+        self._lanes = lanes
+        self._failed = failed
+        self._arrived = 0
+
+    def append(self, message: Message) -> None:
+        """Add it to its lane; if there is none, because ``key`` raises, it is handed to ``failed``."""
+        try:
+            lane = self._lanes[hash(self._key(message)) % len(self._lanes)]
+        except Exception as exc:
+            self._failed(message, exc)
+            return
+        self._arrived += 1
+        lane.append((self._arrived, message))
+
+    def extend(self, messages: Iterable[Message]) -> None:
+        for message in messages:
+            self.append(message)
+
+    def popleft(self) -> Message:
+        """The message that came first of all."""
+        while True:
+            heads = []
+            for lane in self._lanes:
+                try:
+                    heads.append((lane[0][0], lane))
+                except IndexError:
+                    continue
+            if not heads:
+                raise IndexError("nothing is pending")
+            try:
+                return min(heads, key=lambda head: head[0])[1].popleft()
+            except IndexError:  # a worker took it just now
+                continue
+
+    def clear(self) -> None:
+        for lane in self._lanes:
+            lane.clear()
+
+    def __len__(self) -> int:
+        return sum(map(len, self._lanes))
+
+    def __iter__(self) -> Iterator[Message]:
+        for lane in self._lanes:
+            for _, message in list(lane):
+                yield message

@@ -1,0 +1,131 @@
+"""The outbound queue by itself, over a stream that takes what the test lets it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import zio
+from nats_zio.outbound import ROOM, Outbound
+from zio.lowlevel import here
+
+KIB = bytes(1024)
+
+
+class Socket:
+    """Takes `room` bytes; then it is full until the test gives it more."""
+
+    def __init__(self, room: int = 0) -> None:
+        self.room = room
+        self.got = b""
+        self._writable = zio.Event()
+
+    def send_some(self, data: bytes | memoryview) -> int:
+        taken = bytes(data[: self.room])
+        self.got += taken
+        self.room -= len(taken)
+        return len(taken)
+
+    def wait_writable(self) -> None:
+        self._writable.wait()
+        self._writable = zio.Event()
+
+    def give(self, room: int) -> None:
+        self.room += room
+        self._writable.set()
+
+
+def connected(socket: Any) -> Outbound:
+    def failed(error: BaseException) -> None:
+        raise error
+
+    outbound = Outbound(here().loop, 8 << 20, failed)
+    outbound.connected(socket, 1 << 20, [])
+    return outbound
+
+
+def publish(outbound: Outbound, payload: bytes) -> None:
+    outbound.admit(len(payload))
+    outbound.lines.extend((b"PUB a %d" % len(payload), payload))
+    outbound.accepted += len(payload)
+
+
+def test_who_waits_for_room_goes_on_when_half_of_it_is_free_although_the_socket_is_full_again() -> None:
+    def main() -> None:
+        socket = Socket()
+        outbound = connected(socket)
+        published = 0
+
+        def publisher() -> None:
+            nonlocal published
+            while True:
+                publish(outbound, KIB)
+                published += 1
+
+        zio.spawn(publisher)
+        zio.testing.wait_all_parked()
+        before = published
+        assert ROOM - 4096 < outbound.pending <= ROOM + 4096
+        socket.give(ROOM // 4)
+        zio.testing.wait_all_parked()
+        assert published == before
+        socket.give(ROOM // 2)
+        zio.testing.wait_all_parked()
+        assert published > before + 500
+        assert ROOM - 4096 < outbound.pending <= ROOM + 4096
+
+    zio.run(main)
+
+
+def test_large_messages_that_all_wait_for_room_do_not_keep_each_other_awake() -> None:
+    def main() -> None:
+        socket = Socket(ROOM * 3 // 4)
+        outbound = connected(socket)
+        publish(outbound, bytes(900_000))
+        for _ in range(3):
+            zio.spawn(publish, outbound, bytes(900_000))
+        zio.testing.wait_all_parked()
+        assert outbound.accepted == 2 * 900_000
+        socket.give(ROOM * 5 // 8)  # more than half of the room is free now: not enough for another of that size
+        zio.testing.wait_all_parked()
+        assert outbound.pending < ROOM // 2
+        assert outbound.accepted == 2 * 900_000
+        socket.give(8 << 20)
+        zio.testing.wait_all_parked()
+        assert outbound.accepted == 4 * 900_000
+
+    zio.run(main)
+
+
+def test_a_message_counts_as_written_when_its_last_crlf_is() -> None:
+    def main() -> None:
+        for short in range(4):
+            socket = Socket(2 * len(b"PUB a 3\r\nabc\r\n") - short)
+            outbound = connected(socket)
+            for payload in (b"abc", b"def", b"ghi"):
+                publish(outbound, payload)
+            outbound.flush()
+            written = 2 if not short else 1
+            assert outbound.disconnected() == (written, 3 * written)
+            assert outbound.lines[1::2] == [b"abc", b"def", b"ghi"][written:]
+            assert outbound.accepted_msgs == 3
+
+    zio.run(main)
+
+
+def test_empty_messages_wait_for_room_too() -> None:
+    def main() -> None:
+        socket = Socket()
+        outbound = connected(socket)
+
+        def publisher() -> None:
+            while True:
+                publish(outbound, b"")
+                if outbound.accepted_msgs % 100 == 0:
+                    zio.pause()
+
+        zio.spawn(publisher)
+        zio.testing.wait_all_parked()
+        assert outbound.accepted_msgs < ROOM
+        assert outbound.pending > ROOM // 2
+
+    zio.run(main)
