@@ -1,8 +1,8 @@
 """Tests in real containers: `make integration`.
 
 They need a Docker engine and the image of the server; `scripts/docker-engine` and `scripts/nats-image` see to both. No
-test may be skipped: a run with a skip fails. Containers and networks go with the test that asked for them; those of a
-run that was killed carry a label and are removed with
+test may be skipped: a run with a skip fails. No test lets a secret show itself: see `tests.secrecy_scan`. Containers
+and networks go with the test that asked for them; those of a run that was killed carry a label and are removed with
 
     docker rm --force $(docker ps --all --quiet --filter label=nats-zio-integration)
 """
@@ -20,6 +20,7 @@ from testcontainers.core.network import Network
 
 import zio
 from integration.containers import ClusterContainers, NatsContainer
+from tests import secrecy_scan
 
 # The fixtures remove what they start: no need for the container, of one more image, that would clean up after us.
 testcontainers_config.ryuk_disabled = True
@@ -28,6 +29,10 @@ _numbers = itertools.count(1)
 _skipped: list[str] = []
 
 Start = Callable[..., NatsContainer]
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    secrecy_scan.install(config)
 
 
 @pytest.fixture(scope="session")

@@ -5,25 +5,27 @@ from __future__ import annotations
 import time
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import pytest
 
 import nats_zio
 from integration.containers import NatsContainer
 from integration.helpers import away, eventually, next_event, survives_a_restart, text_of, works
-from integration.jwts import Operator, user_key
 from nats_zio.events import Closed, Disconnected, PermissionViolation, Reconnected, ReconnectFailed
+from tests.jwts import Operator, user_key
+from tests.secrecy import secret
 
-PASSWORD = "p@ss/w:rd %41 ?#"
-ENCODED = "p%40ss%2Fw%3Ard%20%2541%20%3F%23"
-TOKEN = "t0ken/@:secret"
-ENCODED_TOKEN = "t0ken%2F%40%3Asecret"
+PASSWORD = secret("alice", odd=True)
+BOBS = secret("bob")
+TOKEN = secret("token", odd=True)
+WRONG = secret("wrong")
 
 USERS = f"""
 authorization {{
   users: [
     {{ user: alice, password: "{PASSWORD}" }}
-    {{ user: bob, password: "bobs-secret",
+    {{ user: bob, password: "{BOBS}",
        permissions: {{ publish: {{ allow: ["public.>", "_INBOX.>"] }}, subscribe: {{ deny: "private.>" }} }} }}
   ]
 }}
@@ -35,8 +37,8 @@ def refused(server: NatsContainer, *secrets: str | bytes, url: str | None = None
     with pytest.raises(nats_zio.AuthError) as caught:
         nats_zio.connect(url or server.url, **options)
     told = text_of(caught.value)
-    for secret in secrets:
-        text = secret if isinstance(secret, str) else secret.decode()
+    for each in secrets:
+        text = each if isinstance(each, str) else each.decode()
         assert text not in told
         assert text not in repr(caught.value)
 
@@ -53,7 +55,7 @@ def test_user_and_password(run: Any, users: NatsContainer, subject: str) -> None
             works(nc, subject)
             assert PASSWORD not in repr(nc) + repr(nc.options)
             survives_a_restart(nc, users, subject)
-        refused(users, "wrong-one", user="alice", password="wrong-one")
+        refused(users, WRONG, user="alice", password=WRONG)
         refused(users, PASSWORD, user="bob", password=PASSWORD)
         refused(users)
 
@@ -62,17 +64,17 @@ def test_user_and_password(run: Any, users: NatsContainer, subject: str) -> None
 
 def test_password_in_the_url(run: Any, users: NatsContainer, subject: str) -> None:
     def body() -> None:
-        url = users.url_as(f"alice:{ENCODED}")
+        url = users.url_as(f"alice:{quote(PASSWORD, safe='')}")
         with nats_zio.connect(url, reconnect_max_wait=0.5) as nc:
             works(nc, subject)
             assert nc.connected_url == users.url, "without the secret"
             survives_a_restart(nc, users, subject)
         # That of the URL wins over the options.
-        with nats_zio.connect(url, user="bob", password="bobs-secret") as nc:
+        with nats_zio.connect(url, user="bob", password=BOBS) as nc:
             works(nc, subject)
             nc.publish("nothing.forbidden.to.alice", b"")
             nc.flush()
-        refused(users, "not-it", url=users.url_as("alice:not-it"))
+        refused(users, WRONG, url=users.url_as(f"alice:{WRONG}"))
 
     run(body)
 
@@ -82,13 +84,13 @@ def test_token(run: Any, start: Any, subject: str, in_url: bool) -> None:
     server = start(f'authorization {{ token: "{TOKEN}" }}')
 
     def body() -> None:
-        url = server.url_as(ENCODED_TOKEN) if in_url else server.url
+        url = server.url_as(quote(TOKEN, safe="")) if in_url else server.url
         options: dict[str, Any] = {} if in_url else {"token": TOKEN}
         with nats_zio.connect(url, reconnect_max_wait=0.5, **options) as nc:
             works(nc, subject)
             assert TOKEN not in repr(nc) + repr(nc.options)
             survives_a_restart(nc, server, subject)
-        refused(server, "another-token", token="another-token")
+        refused(server, WRONG, token=WRONG)
         refused(server)
 
     run(body)
@@ -98,7 +100,7 @@ def test_permissions(run: Any, users: NatsContainer, subject: str) -> None:
     """What is forbidden fails alone: the connection stays, and so do the other subscriptions."""
 
     def body() -> None:
-        with nats_zio.connect(users.url, user="bob", password="bobs-secret") as nc:
+        with nats_zio.connect(users.url, user="bob", password=BOBS) as nc:
             events = nc.events()
             allowed = nc.subscribe("public.>")
             private = nc.subscribe("private.data")
@@ -120,17 +122,18 @@ def test_permissions(run: Any, users: NatsContainer, subject: str) -> None:
 
 
 def test_accounts_are_apart(run: Any, start: Any, subject: str) -> None:
-    server = start("""
-accounts {
-  A: { users: [{ user: a, password: pa }], exports: [{ service: "help.>" }] }
-  B: { users: [{ user: b, password: pb }], imports: [{ service: { account: A, subject: "help.me" } }] }
-}
+    ours, theirs = secret(), secret()
+    server = start(f"""
+accounts {{
+  A: {{ users: [{{ user: a, password: {ours} }}], exports: [{{ service: "help.>" }}] }}
+  B: {{ users: [{{ user: b, password: {theirs} }}], imports: [{{ service: {{ account: A, subject: "help.me" }} }}] }}
+}}
 """)
 
     def body() -> None:
         with (
-            nats_zio.connect(server.url, user="a", password="pa") as a,
-            nats_zio.connect(server.url, user="b", password="pb") as b,
+            nats_zio.connect(server.url, user="a", password=ours) as a,
+            nats_zio.connect(server.url, user="b", password=theirs) as b,
         ):
             mine = a.subscribe(subject)
             a.subscribe("help.me", cb=lambda message: message.respond(b"helped " + message.data))
@@ -313,8 +316,12 @@ def test_a_revoked_user_is_sent_away(run: Any, start: Any, operator: Operator, s
 
 def test_auth_is_asked_at_each_connect(run: Any, start: Any, subject: str) -> None:
     """A callable gives what is needed now: here the password was changed while the client was away."""
-    server = start('authorization { user: one, password: "first" }')
-    passwords = ["first", "second"]
+    first_password, second_password = passwords = [secret("first"), secret("second")]
+
+    def config(password: str) -> str:
+        return f'authorization {{ user: one, password: "{password}" }}'
+
+    server = start(config(first_password))
     asked: list[str] = []
 
     def auth(info: Any) -> nats_zio.Auth:
@@ -327,7 +334,7 @@ def test_auth_is_asked_at_each_connect(run: Any, start: Any, subject: str) -> No
             works(nc, subject)
             first = len(asked)
             assert first >= 1
-            away(server.configure, 'authorization { user: one, password: "second" }')
+            away(server.configure, config(second_password))
             away(server.kill)
             next_event(events, Disconnected)
             passwords.pop(0)

@@ -19,6 +19,7 @@ from integration.helpers import away, next_event, survives_a_restart, text_of, w
 from integration.load import Load
 from nats_zio import TLS
 from nats_zio.events import Disconnected, Reconnected, ReconnectFailed
+from tests.secrecy import secret
 
 UNTRUSTED = "CERTIFICATE_VERIFY_FAILED"
 
@@ -117,7 +118,7 @@ def test_asked_for_by_the_server_alone(run: Any, server: NatsContainer) -> None:
     """The server wants TLS and the user said nothing of it: it is no reason to trust anybody."""
 
     def body() -> None:
-        assert UNTRUSTED in fails(server, user="alice", password="secret")
+        assert UNTRUSTED in fails(server, user="alice", password=secret())
 
     run(body)
 
@@ -152,15 +153,16 @@ def test_expired(run: Any, start: Any, ca: Authority) -> None:
 def test_wanted_but_the_server_speaks_plain(run: Any, start: Any, ca: Authority) -> None:
     """Nothing of ours is sent in clear."""
     server = start("trace: true")
+    password = secret()
 
     def body() -> None:
         with pytest.raises(nats_zio.Error) as caught:
-            nats_zio.connect(server.url, tls=TLS(ca=ca.file), user="alice", password="a-secret-word")
+            nats_zio.connect(server.url, tls=TLS(ca=ca.file), user="alice", password=password)
         assert "TLSRequiredError" in text_of(caught.value)
         with pytest.raises(nats_zio.Error) as caught:
-            nats_zio.connect(f"tls://alice:a-secret-word@{server.address}")
+            nats_zio.connect(f"tls://alice:{password}@{server.address}")
         assert "TLSRequiredError" in text_of(caught.value)
-        assert "a-secret-word" not in text_of(caught.value)
+        assert password not in text_of(caught.value)
         assert "CONNECT" not in server.log, "the client introduced itself in clear"
 
     run(body)
@@ -257,14 +259,16 @@ def test_handshake_first_with_a_server_that_greets_first(run: Any, server: NatsC
 
 
 def test_user_within_tls(run: Any, start: Any, ca: Authority, subject: str) -> None:
-    server = start(tls_config() + '\nauthorization { user: alice, password: "the-password" }', files=ca.server_files())
+    password = secret()
+    users = f'authorization {{ user: alice, password: "{password}" }}'
+    server = start(f"{tls_config()}\n{users}", files=ca.server_files())
 
     def body() -> None:
         tls = TLS(ca=ca.file)
-        with nats_zio.connect(server.url, tls=tls, user="alice", password="the-password") as nc:
+        with nats_zio.connect(server.url, tls=tls, user="alice", password=password) as nc:
             works(nc, subject)
         with pytest.raises(nats_zio.AuthError):
-            nats_zio.connect(server.url, tls=tls, user="alice", password="not-the-password")
+            nats_zio.connect(server.url, tls=tls, user="alice", password=secret())
 
     run(body)
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from .errors import AuthError, CredentialsError, OptionError
-from .servers import discovered_server
+from .servers import discovered_server, shown_url
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -81,7 +81,7 @@ class ServerPool:
         for entry in self._entries:
             if str(entry.server) == url:
                 return entry
-        raise OptionError(f"{url!r} is none of the servers {', '.join(self.urls)}")
+        raise OptionError(f"{shown_url(url)} is none of the servers {', '.join(self.urls)}")
 
     # How it goes.
 

@@ -33,40 +33,66 @@ class Server:
 
 def parse_server(url: str) -> Server:
     """Read one URL; scheme and port may be left out. OptionError (without the credentials) if it is none."""
-    text = _text(url).strip()
-    if "://" not in text:
-        text = f"nats://{text}"
-    shown = _without_userinfo(text)
-    if _BLANK.search(shown):  # urlsplit takes blanks, and drops line ends without a word
-        raise OptionError(f"server URL {shown!r}: no whitespace or control characters")
-    try:
-        parts = urlsplit(text)
-        port = parts.port
-    except ValueError as exc:
-        raise OptionError(f"server URL {shown!r}: {exc}") from None
-    if parts.scheme not in _SCHEMES:
-        raise OptionError(f"server URL {shown!r}: the scheme must be one of {', '.join(_SCHEMES)}")
-    if not parts.hostname:
-        raise OptionError(f"server URL {shown!r} has no host")
-    if parts.path not in ("", "/") or parts.query or parts.fragment:
-        raise OptionError(f"server URL {shown!r}: nothing may follow host and port")
-    if port == 0:
-        raise OptionError(f"server URL {shown!r}: port 0 cannot be connected to")
-    user = None if parts.username is None else unquote(parts.username)
-    password = None if parts.password is None else unquote(parts.password)
-    token = None
-    if user is not None and password is None:
-        user, token = None, user
-    return Server(parts.hostname, port or _DEFAULT_PORT, user or None, password, token or None, parts.scheme)
+    return _parse(_text(url), shown_url(_text(url)))
 
 
 def parse_servers(urls: str | list[str] | tuple[str, ...]) -> list[Server]:
     """Read one URL, several in one text separated by commas, or a list."""
     texts = urls.split(",") if isinstance(urls, str) else list(urls)
-    servers = [parse_server(text) for text in texts if _text(text).strip()]
+    # A comma in a password would have made two of one URL, and the first half would not look like a secret.
+    doubtful = isinstance(urls, str) and len(texts) > 1 and "@" in urls
+    servers = []
+    for number, text in enumerate(texts, 1):
+        if _text(text).strip():
+            shown = f"number {number} of {len(texts)}" if doubtful and "@" not in text else shown_url(text)
+            servers.append(_parse(text, shown))
     if not servers:
         raise OptionError(f"no server URL in {urls!r}")
     return servers
+
+
+def shown_url(url: str) -> str:
+    """What may be shown of a URL, be it one or not: all but what stands before the host."""
+    scheme, found, rest = url.strip().partition("://")
+    if not found:
+        scheme, rest = "nats", scheme
+    return repr(f"{scheme}://{rest.rpartition('@')[2]}")
+
+
+def _parse(text: str, shown: str) -> Server:
+    text = text.strip()
+    if "://" not in text:
+        text = f"nats://{text}"
+    if _BLANK.search(text):  # urlsplit takes blanks, and drops line ends without a word
+        raise OptionError(f"server URL {shown}: no whitespace or control characters; %20 is a blank")
+    try:
+        parts = urlsplit(text)
+        port = parts.port
+        userinfo = [
+            None if part is None else unquote(part, errors="strict") for part in (parts.username, parts.password)
+        ]
+    except ValueError:  # its text may quote a part of a password
+        parts = None
+    if parts is None:
+        raise OptionError(
+            f"server URL {shown}: not scheme://user:password@host:port, with a port up to 65535 and, in user and "
+            f"password, everything but letters and digits percent-encoded as UTF-8"
+        )
+    if parts.scheme not in _SCHEMES:
+        raise OptionError(f"server URL {shown}: the scheme must be one of {', '.join(_SCHEMES)}")
+    if not parts.hostname:
+        raise OptionError(f"server URL {shown} has no host")
+    if parts.path not in ("", "/") or parts.query or parts.fragment:
+        raise OptionError(f"server URL {shown}: nothing may follow host and port")
+    if port == 0:
+        raise OptionError(f"server URL {shown}: port 0 cannot be connected to")
+    user, password = userinfo
+    if password and not user:
+        raise OptionError(f"server URL {shown}: a password without a user")
+    token = None
+    if user is not None and password is None:
+        user, token = None, user
+    return Server(parts.hostname, port or _DEFAULT_PORT, user or None, password, token or None, parts.scheme)
 
 
 def discovered_server(address: str, connected: Server, encrypted: bool) -> Server | None:
@@ -99,8 +125,3 @@ def _text(url: object) -> str:
     if not isinstance(url, str):
         raise OptionError(f"a server URL must be a str, not {type(url).__name__}")
     return url
-
-
-def _without_userinfo(text: str) -> str:
-    scheme, _, rest = text.partition("://")
-    return f"{scheme}://{rest.rpartition('@')[2]}"

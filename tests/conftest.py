@@ -10,6 +10,8 @@ going, when the test ends. Tests that need an exception say so:
 * `leak_check.at_end(function)` runs a function just before the comparison, in a test's own words.
 * `@pytest.mark.leaks("reason")` switches the comparison off.
 
+No test lets a secret show itself: see `tests.secrecy_scan`.
+
 What a session-scoped fixture starts exists before the first comparison and so is no leak.
 """
 
@@ -28,12 +30,17 @@ import pytest
 from hypothesis import settings
 
 from nats_zio.testing import NatsServer
+from tests import secrecy_scan
 
 # Deadlines make tests fail on a busy machine; the time limit of each test is what guards against hangs.
 settings.register_profile("nats-zio", deadline=None, print_blob=True)
 settings.load_profile("nats-zio")
 
 _failed = pytest.StashKey[bool]()
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    secrecy_scan.install(config)
 
 
 def _open_files() -> dict[int, str]:

@@ -13,20 +13,25 @@ from nats_zio import events
 from nats_zio.testing import NatsServer, ScriptedServer
 from nats_zio.testing.scripted import Command, ServedClient
 from tests.client.helpers import LIMIT, away, eventually, next_event
+from tests.secrecy import secret
 from zio.testing import SimNetwork, run_virtual, wait_all_parked
 
 Run = Callable[..., object]
 
-CONFIG = """
+PASSWORD = secret()
+
+CONFIG = f"""
 max_subscriptions: 2
-authorization { users = [ { user: ann, password: pw, permissions: { subscribe: { deny: ["no.>"] } } } ] }
+authorization {{ users = [
+    {{ user: ann, password: {PASSWORD}, permissions: {{ subscribe: {{ deny: ["no.>"] }} }} }}
+] }}
 """
 
 
 @pytest.fixture(scope="module")
 def strict() -> Iterator[str]:
     with NatsServer(config=CONFIG) as server:
-        yield server.url.replace("nats://", "nats://ann:pw@")
+        yield server.url.replace("nats://", f"nats://ann:{PASSWORD}@")
 
 
 def simulated(test: Callable[[ScriptedServer, nats_zio.Client], None], **options: Any) -> None:

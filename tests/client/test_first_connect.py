@@ -17,6 +17,7 @@ from nats_zio import Status, events
 from nats_zio.testing import NatsServer, ScriptedServer
 from nats_zio.testing.scripted import User
 from tests.client.helpers import Peer, away, eventually, next_event
+from tests.secrecy import secret
 from zio.testing import SimNetwork, run_virtual
 
 Run = Callable[..., Any]
@@ -89,15 +90,19 @@ def test_without_it_connect_raises() -> None:
 
 def test_a_refusal_is_tried_again_too_and_twice_the_same_ends_it() -> None:
     def main() -> None:
-        with ScriptedServer("a", 4222, users={"ann": User("pw")}) as server:
-            nc = nats_zio.connect("nats://bob:wrong@a:4222", retry_on_failed_connect=True)
+        password = secret()
+        with ScriptedServer("a", 4222, users={"ann": User(secret())}) as server:
+            url = f"nats://bob:{password}@a:4222"
+            nc = nats_zio.connect(url, retry_on_failed_connect=True)
             closed = next_event(nc.events(), events.Closed, limit=60)
             assert isinstance(closed.error.errors["nats://a:4222"], nats_zio.AuthError)
-            nc = nats_zio.connect("nats://bob:wrong@a:4222", retry_on_failed_connect=True, abort_on_auth_error=False)
+            nc = nats_zio.connect(
+                f"nats://bob:{password}@a:4222", retry_on_failed_connect=True, abort_on_auth_error=False
+            )
             seen = nc.events()
             zio.sleep(60)
             assert nc.status is Status.CONNECTING
-            server.users["bob"] = User("wrong")  # type: ignore[index]
+            server.users["bob"] = User(password)  # type: ignore[index]
             next_event(seen, events.Connected, limit=60)
             nc.close()
 

@@ -14,6 +14,7 @@ import zio
 from nats_zio import events
 from nats_zio.testing import ScriptedServer
 from tests.client.helpers import next_event
+from tests.secrecy import secret
 from zio.testing import SimNetwork, run_virtual
 
 URL = "nats://a:4222"
@@ -63,11 +64,11 @@ aa.bb.cc
 """.encode()
 
 WAYS: dict[str, tuple[dict[str, Any], set[str]]] = {
-    "password": ({"user": "ann", "password": "pw"}, {"user", "pass"}),
-    "token": ({"token": "t"}, {"auth_token"}),
+    "password": ({"user": "ann", "password": secret()}, {"user", "pass"}),
+    "token": ({"token": secret()}, {"auth_token"}),
     "nkey_seed": ({"nkey_seed": SEED}, {"nkey", "sig"}),
     "credentials": ({"credentials": CREDENTIALS}, {"jwt", "sig"}),
-    "auth": ({"auth": lambda info: nats_zio.Auth(token=info.nonce)}, {"auth_token"}),
+    "auth": ({"auth": lambda info: nats_zio.Auth(token=secret())}, {"auth_token"}),
 }
 
 

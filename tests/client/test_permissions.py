@@ -12,21 +12,24 @@ from nats_zio import ClosedReason
 from nats_zio.events import PermissionViolation
 from nats_zio.testing import NatsServer
 from tests.client.helpers import LIMIT, next_event
+from tests.secrecy import secret
 
 Run = Callable[..., object]
 
-CONFIG = """
-authorization {
+PASSWORD = secret()
+
+CONFIG = f"""
+authorization {{
   users = [
-    { user: ann, password: pw, permissions: {
-        publish: { deny: ["no.>"] }
-        subscribe: { deny: ["no.>", "shared bad"] } } }
-    { user: inboxless, password: pw, permissions: { subscribe: { deny: ["_INBOX.>"] } } }
-    { user: prefixed, password: pw, permissions: { subscribe: { allow: ["_INBOX.prefixed.>", "a"] } } }
-    { user: responder, password: pw, permissions: {
-        publish: { deny: [">"] }, subscribe: [">"], allow_responses: { max: 1, expires: "1m" } } }
+    {{ user: ann, password: {PASSWORD}, permissions: {{
+        publish: {{ deny: ["no.>"] }}
+        subscribe: {{ deny: ["no.>", "shared bad"] }} }} }}
+    {{ user: inboxless, password: {PASSWORD}, permissions: {{ subscribe: {{ deny: ["_INBOX.>"] }} }} }}
+    {{ user: prefixed, password: {PASSWORD}, permissions: {{ subscribe: {{ allow: ["_INBOX.prefixed.>", "a"] }} }} }}
+    {{ user: responder, password: {PASSWORD}, permissions: {{
+        publish: {{ deny: [">"] }}, subscribe: [">"], allow_responses: {{ max: 1, expires: "1m" }} }} }}
   ]
-}
+}}
 """
 
 
@@ -37,7 +40,7 @@ def strict() -> Iterator[NatsServer]:
 
 
 def _url(server: NatsServer, user: str = "ann") -> str:
-    return server.url.replace("nats://", f"nats://{user}:pw@")
+    return server.url.replace("nats://", f"nats://{user}:{PASSWORD}@")
 
 
 def test_a_denied_publish_is_an_event_and_the_link_stays_up(run: Run, strict: NatsServer) -> None:

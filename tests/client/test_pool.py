@@ -9,6 +9,7 @@ import pytest
 from nats_zio.errors import AuthError, CredentialsError, OptionError
 from nats_zio.pool import Entry, ServerPool
 from nats_zio.servers import Server, parse_server, parse_servers
+from tests.secrecy import secret
 
 
 def pool_of(*urls: str, attempts: int | None = None, abort: bool = True, seed: int | None = None) -> ServerPool:
@@ -124,7 +125,7 @@ def test_replacing_forgets_the_others_and_remembers_how_it_went_with_those_that_
 
 
 def test_a_server_is_found_by_its_url_without_secrets() -> None:
-    pool = pool_of("nats://ann:pw@a", "b")
+    pool = pool_of(f"nats://ann:{secret()}@a", "b")
     assert pool.find("nats://a:4222").server.user == "ann"
     with pytest.raises(OptionError, match="none of the servers"):
         pool.find("nats://elsewhere:4222")
@@ -208,14 +209,15 @@ def found(by: Server | str, address: str, *, encrypted: bool) -> Server:
 
 
 def test_credentials_of_the_url_go_along() -> None:
-    server = found("nats://ann:secret@a", "c:4222", encrypted=False)
-    assert (server.user, server.password) == ("ann", "secret")
-    assert found("nats://token@a", "c:4222", encrypted=False).token == "token"
+    password, token = secret(), secret()
+    server = found(f"nats://ann:{password}@a", "c:4222", encrypted=False)
+    assert (server.user, server.password) == ("ann", password)
+    assert found(f"nats://{token}@a", "c:4222", encrypted=False).token == token
 
 
 def test_what_was_told_encrypted_is_never_told_in_clear() -> None:
-    assert found("nats://ann:secret@a", "c:4222", encrypted=True).scheme == "tls"
-    assert found("nats://ann:secret@a", "c:4222", encrypted=False).scheme == "nats"
+    assert found(f"nats://ann:{secret()}@a", "c:4222", encrypted=True).scheme == "tls"
+    assert found(f"nats://ann:{secret()}@a", "c:4222", encrypted=False).scheme == "nats"
     assert found("tls://a", "c:4222", encrypted=True).scheme == "tls"
 
 

@@ -14,6 +14,7 @@ from nats_zio.events import PermissionViolation
 from nats_zio.testing import NatsServer, ScriptedServer
 from nats_zio.testing.scripted import Command, ServedClient
 from tests.client.helpers import LIMIT, away, next_event
+from tests.secrecy import secret
 from zio.testing import SimNetwork, run_virtual
 
 Run = Callable[..., object]
@@ -200,14 +201,18 @@ def test_an_invalid_subject_ends_the_subscription_that_has_it(run: Run, nats_ser
 
 # Not permitted.
 
-STRICT = """
+PASSWORD = secret()
+
+STRICT = f"""
 max_sub_tokens: 3
-authorization { users = [ { user: ann, password: pw, permissions: { subscribe: { deny: ["no.>", "shared bad"] } } } ] }
+authorization {{ users = [
+    {{ user: ann, password: {PASSWORD}, permissions: {{ subscribe: {{ deny: ["no.>", "shared bad"] }} }} }}
+] }}
 """
 
 
 def _url(server: NatsServer) -> str:
-    return server.url.replace("nats://", "nats://ann:pw@")
+    return server.url.replace("nats://", f"nats://ann:{PASSWORD}@")
 
 
 def test_a_plain_subscription_is_told_from_one_with_a_queue(run: Run) -> None:

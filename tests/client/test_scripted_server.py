@@ -15,16 +15,18 @@ from nats_zio.testing import NatsServer, ScriptedServer
 from nats_zio.testing.scripted import Permissions, User, covers, matches
 from tests.protocol import record_traffic
 from tests.protocol.reference import Got, read_from_server
+from tests.secrecy import secret
 from zio.testing import SimNetwork, run_virtual, wait_all_parked
 
 RECORDINGS = Path(record_traffic.__file__).parent / "recordings"
 
-LIMITED = {
-    "limited": User(
-        "limited",
-        Permissions(publish_deny=["secret.>", 'quo"ted'], subscribe_deny=["secret.>", "work.* hidden"]),
-    )
-}
+PASSWORD = secret()
+
+
+def limited(password: str) -> dict[str, User]:
+    rights = Permissions(publish_deny=["secret.>", 'quo"ted'], subscribe_deny=["secret.>", "work.* hidden"])
+    return {"limited": User(password, rights)}
+
 
 # What differs from server to server, and from one start to the next.
 VOLATILE = {"server_id", "git_commit", "go", "host", "port", "client_id", "client_ip", "xkey"}
@@ -44,7 +46,13 @@ def without_infos(stream: bytes) -> list[bytes]:
 
 @pytest.mark.parametrize(
     ("name", "users"),
-    [("core", None), ("stream", None), ("large", None), ("permissions", LIMITED), ("authorization", LIMITED)],
+    [
+        ("core", None),
+        ("stream", None),
+        ("large", None),
+        ("permissions", limited("limited")),
+        ("authorization", limited("limited")),
+    ],
 )
 def test_it_answers_recorded_commands_as_the_real_server_did(
     name: str, users: dict[str, User] | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -162,19 +170,19 @@ def drain(nc: nats_zio.Client, say: Say) -> None:
 
 ACTIONS = [core_messaging, queue_groups, limits, requests, permissions, end_by_the_server, silent_end, drain]
 
-CONFIG = """
-authorization {
+CONFIG = f"""
+authorization {{
   users = [
-    {user: limited, password: limited, permissions: {
-      publish: {deny: ["secret.>", "quo\\"ted"]}, subscribe: {deny: ["secret.>", "work.* hidden"]}}}
+    {{user: limited, password: {PASSWORD}, permissions: {{
+      publish: {{deny: ["secret.>", "quo\\"ted"]}}, subscribe: {{deny: ["secret.>", "work.* hidden"]}}}}}}
   ]
-}
+}}
 """
 
 
 def observe(url: str, action: Callable[[nats_zio.Client, Say], None], **options: Any) -> list[Any]:
     seen: list[Any] = []
-    user = {"user": "limited", "password": "limited"} if action is permissions else {}
+    user = {"user": "limited", "password": PASSWORD} if action is permissions else {}
     with nats_zio.connect(url, reconnect_wait=0.01, **user, **options) as nc:
         action(nc, lambda *what: seen.append(what))
         seen.append(nc.server_info.headers)
@@ -202,7 +210,7 @@ def test_clients_see_no_difference(
     action: Any, options: dict[str, Any], nats_server: NatsServer, real_limited: NatsServer
 ) -> None:
     server = real_limited if action is permissions else nats_server
-    users = LIMITED if action is permissions else None
+    users = limited(PASSWORD) if action is permissions else None
 
     def scripted(**how: Any) -> list[Any]:
         with ScriptedServer(users=users) as other:

@@ -15,9 +15,12 @@ from nats_zio import events
 from nats_zio.testing import NatsCluster, ScriptedServer
 from nats_zio.testing.scripted import User
 from tests.client.helpers import away, eventually, next_event
+from tests.secrecy import secret
 from zio.testing import SimNetwork, run_virtual
 
 Servers = dict[str, ScriptedServer]
+
+PASSWORD = secret()
 
 
 def with_servers(main: Callable[[Servers], None], *names: str, seed: int = 1, **options: Any) -> None:
@@ -161,14 +164,14 @@ def test_a_discovered_server_that_the_cluster_no_longer_names_is_forgotten() -> 
 
 def test_the_credentials_of_the_url_are_shown_to_discovered_servers_too() -> None:
     def main(servers: Servers) -> None:
-        with nats_zio.connect("nats://ann:pw@a:4222") as nc:
+        with nats_zio.connect(f"nats://ann:{PASSWORD}@a:4222") as nc:
             seen = nc.events()
             servers["a"].kill()
             next_event(seen, events.Reconnected)
             assert nc.connected_url == "nats://b:4222"
             assert servers["b"].clients[0].options["user"] == "ann"
 
-    with_servers(main, "a", "b", connect_urls=["a:4222", "b:4222"], users={"ann": User("pw")})
+    with_servers(main, "a", "b", connect_urls=["a:4222", "b:4222"], users={"ann": User(PASSWORD)})
 
 
 def test_a_real_cluster_makes_its_servers_known_and_is_survived(run: Any) -> None:

@@ -11,6 +11,7 @@ import pytest
 import nats_zio
 from nats_zio.testing import NatsServer
 from tests.client.helpers import next_event
+from tests.secrecy import secret
 
 HOME = "zio-background"
 
@@ -20,7 +21,7 @@ Gate = Callable[[], None]
 def auth(gate: Gate) -> dict[str, Any]:
     def ask(info: nats_zio.ServerInfo) -> nats_zio.Auth:
         gate()
-        return nats_zio.Auth(user="ann", password="pw")
+        return nats_zio.Auth(user="ann", password=secret())
 
     return {"auth": ask}
 
