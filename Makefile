@@ -3,6 +3,7 @@
 #   make demo                       run the demo against an embedded nats-server
 #   make test                       run the tests; TESTS= and PYTEST_ARGS= narrow them down
 #   make test PYTHON=python3.13     the same on another interpreter, in a virtual environment of its own
+#   make mutants                    plant mistakes in copies of the client, one by one: the tests must find them
 #   make integration                run the tests in containers; INTEGRATION= narrows them down
 #   make check                      everything that must pass before a change lands
 
@@ -10,6 +11,7 @@ SHELL := /bin/sh
 TESTS ?= tests
 INTEGRATION ?= integration
 PYTEST_ARGS ?=
+MUTANTS ?=
 
 # Without PYTHON=... the environment is .venv; with it, one for each interpreter version, so that they do not clash.
 ifeq ($(origin PYTHON),undefined)
@@ -24,7 +26,7 @@ endif
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet
 
-.PHONY: help demo test integration lint format types layers docs check build clean
+.PHONY: help demo test mutants integration lint format types layers docs check build clean
 .DEFAULT_GOAL := help
 # A recipe that fails must not leave its stamp behind.
 .DELETE_ON_ERROR:
@@ -63,6 +65,9 @@ test: $(VENV)/stamp-test
 integration: $(VENV)/stamp-integration
 	@scripts/docker-engine run sh -c 'scripts/nats-image $(BIN)/python && \
 	  exec $(BIN)/python -m pytest -o faulthandler_timeout=240 $(PYTEST_ARGS) $(INTEGRATION)'
+
+mutants: $(VENV)/stamp-test
+	$(BIN)/python -m tests.mutants $(MUTANTS)
 
 lint: $(VENV)/stamp-dev
 	$(BIN)/ruff check .
