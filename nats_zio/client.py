@@ -552,7 +552,7 @@ class Client:
             waiter.fail(closed_error(error))
         self.emit(events.Closed(error))
         for receiver in self._receivers:
-            receiver.close()
+            receiver.end(self._failure())
 
     def begin_draining(self) -> None:
         """From now on there are no new subscriptions."""
@@ -587,10 +587,15 @@ class Client:
     def _events(self) -> Receiver:
         receiver = events.Receiver()
         if self._closed:
-            receiver.close()
+            receiver.end(self._failure())
         else:
             self._receivers.append(receiver)
         return receiver
+
+    def _failure(self) -> Callable[[], Exception] | None:
+        """What makes the error of a client that was closed by something else than its user."""
+        cause = self._closed_by
+        return None if cause is None else lambda: closed_error(cause)
 
     @property
     def status(self) -> Status:

@@ -33,7 +33,11 @@ class EventCalls:
         self._task = loop.spawn_system(self._run, name="nats on_event")
 
     def _run(self) -> None:
-        for event in self.receiver:
+        while True:
+            try:
+                event = self.receiver.recv()
+            except zio.ChannelClosed:
+                return
             try:
                 if self._in_thread:
                     zio.to_thread(self._call_one, event)

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 import zio
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from .message import Message
     from .subscription import Subscription
 
@@ -114,14 +116,31 @@ KEPT = 10_000
 class Receiver(zio.Channel[Event]):
     """The events of a client since ``client.events()`` was called: a channel, closed when the client is.
 
+    Iteration ends quietly after the user's own ``close`` or ``drain``. Where the client was closed by something
+    else, it raises that as ConnectionClosedError, once all events were taken.
+
     At most 10,000 unread events are kept; beyond that the oldest are dropped and counted in ``dropped``.
     """
 
-    __slots__ = ("dropped",)
+    __slots__ = ("_failure", "dropped")
 
     def __init__(self) -> None:
         super().__init__(KEPT)
         self.dropped = 0
+        self._failure: Callable[[], Exception] | None = None
+
+    def end(self, failure: Callable[[], Exception] | None) -> None:
+        """For the client: it is closed, by itself if there is a ``failure``, which makes the error to raise."""
+        self._failure = failure
+        self.close()
+
+    def __next__(self) -> Event:
+        try:
+            return self.recv()
+        except zio.ChannelClosed:
+            if self._failure is None:
+                raise StopIteration from None
+        raise self._failure()
 
     def put(self, event: Event) -> None:
         """For the client: add an event, never waiting."""

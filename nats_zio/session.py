@@ -443,4 +443,6 @@ def _first(errors: dict[str, BaseException]) -> BaseException | None:
 def closed_error(cause: BaseException | None) -> ConnectionClosedError:
     """What calls on a closed client raise."""
     text = "the client is closed"
-    return ConnectionClosedError(text if cause is None else f"{text}: {_short(cause)}")
+    error = ConnectionClosedError(text if cause is None else f"{text}: {_short(cause)}")
+    error.__cause__ = cause
+    return error

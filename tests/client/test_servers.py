@@ -388,6 +388,34 @@ def test_the_client_closes_when_every_server_has_failed_so_often() -> None:
     with_servers(main, "a", "b")
 
 
+def test_iterating_events_ends_quietly_after_close_and_raises_what_else_has_ended_the_client() -> None:
+    def main(servers: Servers) -> None:
+        def names(seen: Any, found: list[str]) -> None:
+            for event in seen:
+                found.append(type(event).__name__)
+
+        for ending in ("close", "drain"):
+            nc = nats_zio.connect(url("a"))
+            seen, found = nc.events(), list[str]()
+            getattr(nc, ending)()
+            names(seen, found)
+            names(nc.events(), found)
+            assert found == ["Closed"]
+
+        nc = nats_zio.connect(url("a"), allow_reconnect=False)
+        seen = nc.events()
+        servers["a"].kill()
+        for receiver, expected in ((seen, ["Disconnected", "Closed"]), (None, [])):
+            found = []
+            with pytest.raises(nats_zio.ConnectionClosedError) as caught:
+                names(receiver or nc.events(), found)
+            assert found == expected
+            assert isinstance(caught.value.__cause__, OSError)
+        servers["a"].start()
+
+    with_servers(main, "a")
+
+
 def test_a_server_used_up_is_left_out_while_others_go_on() -> None:
     def main(servers: Servers) -> None:
         with nats_zio.connect(url("a", "b"), no_randomize=True, max_reconnect_attempts=2) as nc:
