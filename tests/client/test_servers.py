@@ -391,8 +391,7 @@ def test_the_client_closes_when_every_server_has_failed_so_often() -> None:
 def test_iterating_events_ends_quietly_after_close_and_raises_what_else_has_ended_the_client() -> None:
     def main(servers: Servers) -> None:
         def names(seen: Any, found: list[str]) -> None:
-            for event in seen:
-                found.append(type(event).__name__)
+            found.extend(type(event).__name__ for event in seen)
 
         for ending in ("close", "drain"):
             nc = nats_zio.connect(url("a"))
