@@ -10,6 +10,7 @@ import pytest
 
 import nats_zio
 import zio
+from nats_zio import events
 from nats_zio.testing import NatsServer
 
 from .pages import ROOT, Block, Command, blocks_of, commands_of, run_page
@@ -132,3 +133,13 @@ def test_every_error_is_in_the_reference() -> None:
     names += [name for name, value in vars(zio).items() if isinstance(value, type) and issubclass(value, BaseException)]
     missing = [name for name in names if f"| `{name}` |" not in reference]
     assert not missing
+
+
+def test_every_event_is_in_the_guide_with_its_fields() -> None:
+    guide = (ROOT / "docs" / "messaging.md").read_text(encoding="utf-8")
+    kinds = [value for value in vars(events).values() if isinstance(value, type) and issubclass(value, events.Event)]
+    assert len(kinds) > 5
+    for kind in kinds:
+        if kind is not events.Event:
+            names = ", ".join(inspect.signature(kind).parameters)
+            assert f"| `{kind.__name__}({names})` |" in guide
