@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import zio
-from zio.lowlevel import Waiter, here
+from zio.lowlevel import CANCELLED, Waiter, here
 
 from .errors import DisconnectedError, TimeoutError
 
@@ -44,6 +44,8 @@ def leave(client: Client, session: Session) -> None:
             while waited < REPLIES and client.requests.written(client.outbound.kept_lines()):
                 zio.sleep(LOOK)
                 waited += LOOK
+        else:
+            waiter.state = CANCELLED  # nobody waits: the end of the connection must not wake this task
     session.lose(DisconnectedError(f"left {session.server}, which is in lame duck mode"))
 
 

@@ -12,6 +12,7 @@ import nats_zio
 import zio
 from nats_zio import events, lame_duck
 from nats_zio.testing import NatsCluster, ScriptedServer
+from nats_zio.testing.scripted import Command, ServedClient
 from tests.client.helpers import away, next_event
 from zio.testing import SimNetwork, run_virtual
 
@@ -168,3 +169,30 @@ def test_in_a_real_cluster(run: Any, monkeypatch: pytest.MonkeyPatch) -> None:
 
         run(main)
         cluster.servers[0].kill()  # it would take its time
+
+
+def test_a_server_whose_socket_takes_no_more_is_left_and_no_task_is_harmed() -> None:
+    """What it had not taken goes to the next one."""
+
+    def main(servers: Servers) -> None:
+        network = zio.lowlevel.here().loop.runtime.network
+        with nats_zio.connect(URLS, no_randomize=True) as nc:
+            network.change_links(latency=0.5)  # so that there is time between the PING and its PONG
+            seen = nc.events()
+            servers["a"].lame_duck()
+
+            def stop(client: ServedClient, command: Command) -> None:
+                if command.verb == "PING":
+                    network.connections[0].up.allow(0)
+                    nc.publish("x", b"kept")
+
+            servers["a"].on_command = stop
+            lost = next_event(seen, events.Disconnected, limit=60)
+            assert (lost.unflushed_msgs, lost.unflushed_bytes) == (0, 0)
+            next_event(seen, events.Reconnected)
+            assert [zio.spawn(lambda: "ran").join(timeout=1) for _ in range(20)] == ["ran"] * 20
+            nc.flush()
+            served = servers["b"].clients[0]
+            assert [command.data for command in served.commands if command.verb == "PUB"] == [b"kept"]
+
+    with_servers(main, "a", "b")

@@ -14,7 +14,7 @@ import greenlet
 import pytest
 
 import zio
-from zio.lowlevel import Fiber, Loop, here
+from zio.lowlevel import Fiber, Loop, Waiter, here
 from zio.testing import run_virtual, wait_all_parked
 
 
@@ -490,3 +490,20 @@ def test_a_hook_may_wake_tasks_and_set_another_hook() -> None:
         assert len(calls) == 3
 
     zio.run(main)
+
+
+def test_a_waiter_that_was_left_armed_ends_the_run_instead_of_losing_a_task() -> None:
+    """Woken when its task has ended: whoever runs on that fiber next must not be lost with it, and nobody told."""
+    left: list[Waiter] = []
+
+    def careless() -> None:
+        left.append(Waiter(here(), "something"))
+
+    def main() -> None:
+        zio.spawn(careless).join()
+        left[0].wake()
+        zio.sleep(0)
+        zio.spawn(zio.sleep, 0).join()
+
+    with pytest.raises(RuntimeError, match="neither waited nor disarmed"):
+        zio.run(main)

@@ -289,7 +289,11 @@ class Loop:
         while True:
             task = fiber.task
             if task is None:
-                return  # the pool is being closed
+                if self.closed:
+                    return  # the pool is being closed
+                raise RuntimeError(
+                    "a fiber was woken that has no task: its last task had armed a waiter, and neither waited nor disarmed it"
+                )
             fiber.gr_context = task.context
             task.fiber = fiber
             fiber.cancelled = task.cancelled
