@@ -505,5 +505,5 @@ def test_a_waiter_that_was_left_armed_ends_the_run_instead_of_losing_a_task() ->
         zio.sleep(0)
         zio.spawn(zio.sleep, 0).join()
 
-    with pytest.raises(RuntimeError, match="neither waited nor disarmed"):
+    with pytest.raises(RuntimeError, match="neither waited for nor disarmed"):
         zio.run(main)

@@ -292,7 +292,7 @@ class Loop:
                 if self.closed:
                     return  # the pool is being closed
                 raise RuntimeError(
-                    "a fiber was woken that has no task: its last one had armed a waiter, and neither waited nor disarmed it"
+                    "a fiber without a task was woken: a waiter was armed, and neither waited for nor disarmed"
                 )
             fiber.gr_context = task.context
             task.fiber = fiber
