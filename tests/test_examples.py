@@ -75,6 +75,27 @@ def test_fan_in(url: str | None) -> None:
     assert abs(payments - orders / 2) <= 3
 
 
+def test_monitoring(url: str | None) -> None:
+    printed = output("monitoring.py", url=url)
+    assert re.match(r"connected to nats://\S+, nats-server \d", printed)
+    assert "\n'readings' is read too slowly\n" in printed
+    assert len(re.findall(r"\nlost the connection, and at most \d+ messages with it: ", printed)) == 1
+    assert len(re.findall(r"\nconnected again to nats://", printed)) == 1
+    assert re.search(r"\nhealthy, [\d.]+ ms; [\d,]+ published, 1 reconnects\n", printed)
+    if url is None:
+        assert "\nnot healthy (reconnecting): " in printed
+    assert printed.endswith("dropped by the slow subscription: some\n")
+
+
+def test_flask_shop(url: str | None) -> None:
+    nobody = "(503, {'error': \"no responders: nobody is subscribed to 'stock.left'\"})"
+    assert output("flask_shop.py", url=url) == (
+        f"without the stock service: {nobody}\n"
+        "after eight customers: (200, {'apples': 12})\n"
+        f"after the stock service has ended: {nobody}\n"
+    )
+
+
 def test_plain_script() -> None:
     assert "left in stock: {'apples': 10, 'pears': 0}\n" in output("plain_script.py")
 
