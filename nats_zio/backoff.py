@@ -1,4 +1,7 @@
-"""How long to wait before servers are tried again: the first time not at all, then twice as long each time."""
+"""How long to wait before servers are tried again: the first time not at all, then twice as long each time.
+
+Source: ADR-40.
+"""
 
 from __future__ import annotations
 

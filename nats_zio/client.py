@@ -19,6 +19,7 @@ from zio.lowlevel import (
     current_holder,
     edit_elsewhere,
     here,
+    inner_packages,
     runtime_here,
     threads_in_scopes,
 )
@@ -63,6 +64,8 @@ if TYPE_CHECKING:
     from .protocol import HeadersInput
 
 logger = logging.getLogger("nats_zio")
+
+inner_packages.add("nats_zio")  # warnings name the code that calls the client
 
 CLOSE_TIMEOUT = 2.0  # seconds that close() gives to what was accepted
 
@@ -235,8 +238,9 @@ class Client:
     ) -> None:
         """Send a message. It is accepted in order and goes out by itself; ``flush`` proves that the server has it.
 
-        Waits only if the outbound queue is full. BadSubjectError, HeaderError and MaxPayloadError before
-        anything is sent; while disconnected it is buffered, up to ReconnectBufferFullError. Cancelled means not sent.
+        ``data`` is bytes, bytearray, memoryview or str (UTF-8). Waits only if the outbound queue is full.
+        BadSubjectError, HeaderError, MaxPayloadError and ConnectionClosedError before anything is sent; while
+        disconnected it is buffered, up to ReconnectBufferFullError. Cancelled means not sent.
         """
         fiber = getcurrent()
         loop = self.loop
@@ -424,7 +428,7 @@ class Client:
         """Wait until the server has everything published so far.
 
         At most ``timeout`` seconds (default: ``request_timeout``): then TimeoutError. DisconnectedError if the
-        connection breaks before; ConnectionClosedError.
+        connection breaks before; ConnectionClosedError. Cut short, what was published goes out all the same.
         """
         self.ready()
         call_elsewhere(self.loop, self.flush_here, self.options.request_timeout if timeout is DEFAULT else timeout)
@@ -473,7 +477,8 @@ class Client:
         """End in order: no new messages come in, what came is handled, what was published goes out, then close.
 
         Waits for handlers other than the caller and for iterators of other tasks, at most ``timeout`` seconds.
-        The report counts what stays unread. Does nothing on a closed client.
+        The report counts what stays unread, and says whether time ran out. Does nothing on a closed client.
+        Cancelled, it leaves a client that is not closed and takes no new subscriptions: drain or close it again.
         """
         if self._closed_before_use():
             return DrainReport({})
@@ -581,7 +586,7 @@ class Client:
     # Looking.
 
     def events(self) -> Receiver:
-        """A channel of the events from now on: Connected, Disconnected, Reconnected, Closed and the rest."""
+        """A channel of the events from now on, see :mod:`nats_zio.events`. Never blocks."""
         return edit_elsewhere(self._home(), self._events)  # type: ignore[no-any-return]
 
     def _events(self) -> Receiver:

@@ -29,10 +29,11 @@ class Connected(Event):
 
 @dataclass(frozen=True, slots=True)
 class Disconnected(Event):
-    """A connection was lost. ``unflushed`` counts what was accepted since the last proof that the server had all.
+    """A connection was lost; once for each. ``error`` is why.
 
-    Of the unflushed messages those not written yet are kept and sent after the reconnect; the others may or
-    may not have reached the server.
+    ``unflushed_msgs`` and ``unflushed_bytes`` (headers and data) count what was written since the last proof that the
+    server had everything (a PONG: of ``flush``, or of a ping): it may have arrived or not, and is not sent again. What
+    was not written to its end is not among it, but kept and sent after the reconnect.
     """
 
     error: BaseException | None

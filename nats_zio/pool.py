@@ -1,7 +1,7 @@
 """The servers a client may connect to: those the user named and those the cluster made known, in the order to try.
 
 The one that is connected, or was last, stands at the end: after a loss the others are tried first, so that the
-clients of a server that dies spread over the rest.
+clients of a server that dies spread over the rest. Source: ADR-40.
 """
 
 from __future__ import annotations

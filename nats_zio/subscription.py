@@ -48,7 +48,15 @@ if TYPE_CHECKING:
     from .pending import Pending
     from .subscribing import Terms
 
-DEFAULT: Any = object()  # a timeout that was left out
+
+class _LeftOut:
+    """In place of an argument that was left out: what the client's options say."""
+
+    def __repr__(self) -> str:
+        return "<the client's>"
+
+
+DEFAULT: Any = _LeftOut()
 
 
 class Subscription:

@@ -3,6 +3,8 @@
 Invariants: keys keep their case and are compared with it; the values of one key keep their order, keys stand in
 the order of their first value. Strict in what is sent (`encode_headers`), lenient in what is read
 (`decode_headers`): whatever can be given a meaning is read, since one odd header of a peer must not hide the rest.
+
+Source: ADR-4.
 """
 
 from __future__ import annotations

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
+import warnings
 
 import pytest
 
@@ -80,3 +82,18 @@ def test_the_background_runtime_closes_its_clients_and_a_new_one_serves_new_clie
         assert again.runtime is not background_runtime
     finally:
         zio.background().close()
+
+
+def test_the_warning_beside_asyncio_names_the_line_that_calls_the_client(
+    nats_client: nats_zio.Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("zio._core.foreign._warned_asyncio", False)
+
+    async def main() -> None:
+        nats_client.flush()
+        nats_client.flush()
+
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        asyncio.run(main())
+    assert [(warning.category, warning.filename) for warning in caught] == [(RuntimeWarning, __file__)]

@@ -24,6 +24,7 @@ from .foreign import (
     call_elsewhere,
     current_owner,
     edit_elsewhere,
+    inner_packages,
     refuse_to_block_here,
     wait_in_thread,
 )
@@ -74,6 +75,7 @@ __all__ = [
     "current_owner",
     "edit_elsewhere",
     "here",
+    "inner_packages",
     "move_on_after",
     "refuse_to_block_here",
     "run",

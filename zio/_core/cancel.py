@@ -139,6 +139,7 @@ class CancelScope(ScopeNode):
 
     @property
     def shield(self) -> bool:
+        """Whether cancels from outside are kept away."""
         return self.shielded
 
     @property

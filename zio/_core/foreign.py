@@ -33,6 +33,9 @@ loops_by_thread: dict[int, Loop] = {}
 
 _warned_asyncio = False
 
+# Packages whose calls are not the user's: warnings name the code that called into them.
+inner_packages = {__name__.partition(".")[0]}
+
 
 class RuntimeThread(threading.Thread):
     """A thread that a runtime made itself; idle, it cannot wake anybody of its own accord."""
@@ -246,11 +249,10 @@ def refuse_to_block_here(what: object) -> None:
 
 
 def _level_of_caller() -> int:
-    """The ``stacklevel`` for a warning of our caller that names the code that called into this package."""
-    package = __name__.partition(".")[0]
+    """The ``stacklevel`` for a warning of our caller that names the code that called into ``inner_packages``."""
     level = 1
     frame = sys._getframe(1)
-    while frame.f_back is not None and frame.f_globals.get("__name__", "").partition(".")[0] == package:
+    while frame.f_back is not None and frame.f_globals.get("__name__", "").partition(".")[0] in inner_packages:
         frame = frame.f_back
         level += 1
     return level

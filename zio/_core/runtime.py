@@ -148,6 +148,7 @@ class Runtime:
 
     @property
     def closed(self) -> bool:
+        """Whether the run has ended."""
         return self._state == "closed"
 
     # For the packages built on it.
