@@ -49,6 +49,7 @@ if TYPE_CHECKING:
     from .options import Options
     from .protocol import Headers, ServerInfo
     from .protocol import Status as MessageStatus
+    from .replies import Replies
     from .subscription import Subscription
     from .tls import TLS
 
@@ -85,6 +86,7 @@ _HOMES = {
     "message": ("Message",),
     "options": ("Options",),
     "protocol": ("Headers", "ServerInfo"),
+    "replies": ("Replies",),
     "subscription": ("Subscription",),
     "tls": ("TLS",),
 }
@@ -136,6 +138,7 @@ __all__ = [
     "PermissionDeniedError",
     "ProtocolError",
     "ReconnectBufferFullError",
+    "Replies",
     "ServerError",
     "ServerInfo",
     "SlowConsumerError",

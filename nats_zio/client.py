@@ -47,6 +47,7 @@ from .protocol import (
     check_subscribe_subject,
 )
 from .protocol.encoder import MAX_KNOWN_SIZE, SIZES
+from .replies import Replies, check_request_many
 from .requests import Requests
 from .servers import Server, parse_servers
 from .session import Session, closed_error
@@ -403,19 +404,57 @@ class Client:
     # Requests.
 
     def request(
-        self, subject: str, data: Data = b"", *, timeout: float | None = DEFAULT, headers: HeadersInput | None = None
+        self,
+        subject: str,
+        data: Data = b"",
+        *,
+        timeout: float | None = DEFAULT,
+        headers: HeadersInput | None = None,
+        retry_on_disconnect: bool = False,
     ) -> Message:
         """Publish a request and wait for its reply, at most ``timeout`` seconds (default: ``request_timeout``).
 
         NoRespondersError at once if nobody listens; TimeoutError; DisconnectedError if the connection breaks
-        after the request was written; PermissionDeniedError. While disconnected it waits for the reconnect.
-        Cancelled, a reply that comes later is dropped.
+        after the request was written, unless ``retry_on_disconnect``: then it is asked again over the next connection,
+        within its timeout; PermissionDeniedError. While disconnected it waits for the reconnect. Cancelled, a reply
+        that comes later is dropped.
         """
         if not self._opened:
             self.ready()
-        return self.requests.request(
-            subject, data, self.options.request_timeout if timeout is DEFAULT else timeout, headers
-        )
+        if timeout is DEFAULT:
+            timeout = self.options.request_timeout
+        if retry_on_disconnect:
+            return self.requests.repeat(subject, data, timeout, headers)
+        return self.requests.request(subject, data, timeout, headers)
+
+    def request_many(
+        self,
+        subject: str,
+        data: Data = b"",
+        *,
+        timeout: float | None = DEFAULT,
+        max_msgs: int | None = None,
+        stall: float | None = None,
+        until: Callable[[Message], object] | None = None,
+        headers: HeadersInput | None = None,
+    ) -> Replies:
+        """Publish a request, and return the replies to iterate as they come (ADR-47).
+
+        That ends ``timeout`` seconds from now (default: ``request_timeout``; None: no limit), after ``max_msgs``
+        replies, when after the first reply none comes for ``stall`` seconds, with a reply for which ``until(reply)``
+        is true (it is not among the replies), or when nobody listens; ``reason`` of the replies says which.
+        The iteration raises DisconnectedError if the connection breaks, ConnectionClosedError or
+        PermissionDeniedError, after the replies that had come. Leaving the loop leaves nothing behind.
+
+        OptionError, and the errors of ``publish``. Waits only for room in the outbound queue, within ``timeout``.
+        """
+        if timeout is DEFAULT:
+            timeout = self.options.request_timeout
+        check_request_many(timeout, max_msgs, stall, until)
+        self.ready()
+        deadline = None if timeout is None else zio.now() + timeout
+        gathering = self.requests.gather(subject, data, timeout, headers)
+        return Replies(gathering, deadline=deadline, max_msgs=max_msgs, stall=stall, until=until)
 
     def new_inbox(self) -> str:
         """A new unique subject for replies."""

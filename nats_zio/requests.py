@@ -26,7 +26,9 @@ from zio.lowlevel import (
 )
 
 from .errors import DisconnectedError, NoRespondersError, TimeoutError
+from .framing import payload
 from .latch import ThreadLatch
+from .replies import Gathering
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -36,6 +38,9 @@ if TYPE_CHECKING:
     from .framing import Data
     from .message import Message
     from .protocol import HeadersInput, ServerErrorInfo
+
+RETURN = 2.0  # seconds that those who reply have to connect again, when a request is repeated
+PAUSE = 0.05  # seconds between two questions then
 
 _NO_RESPONDERS = b"NATS/1.0 503"
 
@@ -125,6 +130,69 @@ class Requests:
         if reply.error is not None:
             raise reply.error
         return reply.value  # type: ignore[no-any-return]
+
+    def repeat(self, subject: str, data: Data, timeout: float | None, headers: HeadersInput | None) -> Message:
+        """Like ``request``; asks again when the connection breaks before the reply, within ``timeout`` in all.
+
+        Whoever replies may need a moment longer than we to connect again: for ``RETURN`` seconds after the reconnect
+        the question is repeated also if nobody listens.
+        """
+        data = payload(data)  # what is asked again is the same
+        start = zio.now()
+        left = timeout
+        broken = False
+        patient_until: float | None = None
+        while True:
+            try:
+                return self.request(subject, data, left, headers)
+            except DisconnectedError:
+                broken, patient_until = True, None
+                left = None if timeout is None else timeout - (zio.now() - start)
+                if left is not None and left <= 0:
+                    raise self._timed_out(subject, timeout) from None
+            except NoRespondersError:
+                now = zio.now()
+                left = None if timeout is None else timeout - (now - start) - PAUSE
+                if patient_until is None:
+                    patient_until = now + RETURN
+                if not broken or now >= patient_until or (left is not None and left <= 0):
+                    raise
+                zio.sleep(PAUSE)
+            except TimeoutError:
+                if not broken:
+                    raise
+                raise self._timed_out(subject, timeout) from None
+
+    def gather(self, subject: str, data: Data, timeout: float | None, headers: HeadersInput | None) -> Gathering:
+        """Publish a request whose replies gather. From any task or thread. TimeoutError: no room in ``timeout``."""
+        client = self._client
+        loop = client.loop
+        if not self._inbox:
+            call_elsewhere(loop, self.open)
+        token = str(next(self._tokens))
+        line, body = client.framer.request_frame(subject, data, self.prefix, token, headers)
+        gathering = Gathering(
+            loop, lambda gathering: self.add(token, gathering, line, subject), lambda: self.forget(token)
+        )
+        fiber = getcurrent()
+        if type(fiber) is Fiber and fiber.loop is loop:
+            if fiber.cancelled or loop.budget <= 0:
+                loop.checkpoint(fiber)
+            outbound = client.outbound
+            size = len(body)
+            if outbound.accepted + size > outbound.limit:
+                outbound.admit(size, None if timeout is None else loop.clock.now() + timeout)
+            outbound.lines.extend((line, body))
+            outbound.accepted += size
+            self.add(token, gathering, line, subject)
+            return gathering
+        self.add(token, gathering, line, subject)
+        try:
+            client.send_elsewhere(line, body, timeout, at_once=True)
+        except BaseException:
+            self.forget(token)
+            raise
+        return gathering
 
     def _timed_out(self, subject: str, timeout: float | None) -> TimeoutError:
         note = "" if self._client.is_connected else " (not connected)"

@@ -10,8 +10,10 @@ import pytest
 
 import nats_zio
 import zio
-from nats_zio.testing import NatsServer
+from nats_zio.testing import NatsServer, ScriptedServer
+from nats_zio.testing.scripted import Command, ServedClient
 from tests.client.helpers import LIMIT, Peer, away, eventually, next_event
+from zio.testing import SimNetwork, run_virtual
 
 Run = Callable[..., object]
 
@@ -328,3 +330,126 @@ def test_a_request_that_waits_for_room_ends_when_the_client_closes(server: NatsS
             server.resume()
 
     zio.run(main)
+
+
+def _answer_from_the_second_on(nc: nats_zio.Client, subject: str) -> list[bytes]:
+    """Returns the questions."""
+    asked: list[bytes] = []
+
+    def answer(message: nats_zio.Message) -> None:
+        asked.append(message.data)
+        if len(asked) > 1:
+            message.respond(b"answer")
+
+    nc.subscribe(subject, cb=answer)
+    nc.flush()
+    return asked
+
+
+def test_with_retry_on_disconnect_a_request_is_asked_again_after_the_reconnect(run: Run, server: NatsServer) -> None:
+    def main() -> None:
+        with nats_zio.connect(server.url) as other, nats_zio.connect(server.url) as nc:
+            asked = _answer_from_the_second_on(other, "a")
+            seen = other.events()
+            question = bytearray(b"question")
+            task = zio.spawn(lambda: nc.request("a", question, timeout=LIMIT, retry_on_disconnect=True))
+            eventually(lambda: asked)
+            question[:] = b"changed!"
+            away(server.kill)
+            away(server.start)
+            next_event(seen, nats_zio.events.Reconnected)
+            assert task.join().data == b"answer"
+            assert asked == [b"question"] * 2
+            assert len(nc.requests) == 0
+
+    run(main)
+
+
+def test_a_request_of_a_thread_is_asked_again_after_the_reconnect(
+    server: NatsServer, background_runtime: object
+) -> None:
+    with nats_zio.connect(server.url) as other, nats_zio.connect(server.url) as nc:
+        asked = _answer_from_the_second_on(other, "a")
+        nc.flush()
+
+        def restart() -> None:
+            eventually(lambda: asked)
+            server.kill()
+            server.start()
+
+        thread = threading.Thread(target=restart)
+        thread.start()
+        assert nc.request("a", b"x", timeout=LIMIT, retry_on_disconnect=True).data == b"answer"
+        thread.join()
+        assert asked == [b"x"] * 2
+
+
+def test_asked_again_it_waits_a_moment_for_those_who_reply_to_be_back() -> None:
+    def main() -> None:
+        with ScriptedServer("s1", 4222) as server, nats_zio.connect(server.url) as nc:
+
+            def cut_off_once(client: ServedClient, command: Command) -> bool:
+                if command.verb == "PUB" and len(server.all_clients) == 1:
+                    client.abort()
+                    return True
+                return False
+
+            server.on_command = cut_off_once
+            start = zio.now()
+            with pytest.raises(nats_zio.NoRespondersError):
+                nc.request("a", timeout=60, retry_on_disconnect=True)
+            assert zio.now() - start == pytest.approx(2, abs=0.2)
+            with pytest.raises(nats_zio.NoRespondersError):
+                nc.request("a", timeout=60, retry_on_disconnect=True)
+            assert zio.now() - start == pytest.approx(2, abs=0.2)
+
+            server.all_clients.pop()
+            start = zio.now()
+            with pytest.raises(nats_zio.NoRespondersError):
+                nc.request("a", timeout=1, retry_on_disconnect=True)
+            assert zio.now() - start == pytest.approx(1, abs=0.1)
+
+            server.all_clients.pop()
+            task = zio.spawn(lambda: nc.request("a", timeout=60, retry_on_disconnect=True))
+            zio.sleep(1)
+            nc.subscribe("a", cb=lambda message: message.respond(b"back"))
+            assert task.join().data == b"back"
+
+    run_virtual(main, network=SimNetwork(1), seed=1)
+
+
+def test_all_the_asking_again_is_within_the_timeout() -> None:
+    def main() -> None:
+        with ScriptedServer("s1", 4222) as server, nats_zio.connect(server.url) as nc:
+
+            def cut_off(client: ServedClient, command: Command) -> bool:
+                if command.verb == "PUB":
+                    asked.append(zio.now())
+                    client.server.later(1, client.abort)
+                    return True
+                return False
+
+            asked: list[float] = []
+            server.on_command = cut_off
+            start = zio.now()
+            with pytest.raises(nats_zio.TimeoutError, match=r"within 10 s"):
+                nc.request("a", timeout=10, retry_on_disconnect=True)
+            assert zio.now() - start == pytest.approx(10)
+            assert len(asked) > 5
+
+    run_virtual(main, network=SimNetwork(1), seed=1)
+
+
+def test_asked_again_it_ends_when_the_client_closes(run: Run, server: NatsServer) -> None:
+    def main() -> None:
+        with nats_zio.connect(server.url, allow_reconnect=False) as nc:
+            nc.subscribe("a")
+            nc.flush()
+            task = zio.spawn(lambda: nc.request("a", timeout=LIMIT, retry_on_disconnect=True))
+            eventually(lambda: len(nc.requests) == 1)
+            nc.flush()
+            away(server.kill)
+            with pytest.raises(nats_zio.ConnectionClosedError):
+                task.join()
+
+    run(main)
