@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import zio
@@ -93,12 +94,22 @@ def secure(stream: Stream, server: Server, tls: TLS) -> Stream:
 
 
 def _make_context(tls: TLS) -> ssl.SSLContext:
-    """Reads files, so it runs in a thread."""
+    """Reads files, so it runs in a thread. The ssl module's errors would not say which file they are about."""
     import ssl
 
-    context = ssl.create_default_context(cafile=tls.ca)
+    for path in (tls.ca, tls.cert, tls.key):
+        if path is not None:
+            Path(path).open("rb").close()
+    try:
+        context = ssl.create_default_context(cafile=tls.ca)
+    except ssl.SSLError as exc:
+        raise ssl.SSLError(exc.errno, f"ca={os.fspath(tls.ca or '')}: {exc.reason}") from None
     if tls.cert is not None:
-        context.load_cert_chain(tls.cert, tls.key, password=_no_password)
+        try:
+            context.load_cert_chain(tls.cert, tls.key, password=_no_password)
+        except ssl.SSLError as exc:
+            files = f"cert={os.fspath(tls.cert)}" + (f", key={os.fspath(tls.key)}" if tls.key is not None else "")
+            raise ssl.SSLError(exc.errno, f"{files}: {exc.reason}") from None
     return context
 
 

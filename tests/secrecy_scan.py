@@ -205,8 +205,8 @@ def _record_userinfo(urls: Any) -> None:
 
 def _record_key(_context: object, certfile: Any, keyfile: Any = None, *_: Any, **__: Any) -> None:
     file = Path(keyfile if keyfile is not None else certfile)
-    if file.is_file():
-        secrecy.record(file.read_bytes())
+    if file.is_file() and b"PRIVATE KEY" in (data := file.read_bytes()):
+        secrecy.record(data)
 
 
 def _record_seed(seed: bytes) -> None:

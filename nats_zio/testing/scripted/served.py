@@ -111,10 +111,9 @@ class ServedClient:
 
     def serve(self) -> None:
         """Greet, read, obey."""
-        greeting = self.server.greeting
-        self.send(self.info_line() if greeting is None else greeting)
         reader = CommandReader(self.server)
         try:
+            self._greet()
             while True:
                 self.reading.wait()
                 data = self.stream.recv(65536)
@@ -139,9 +138,19 @@ class ServedClient:
             pass
         self._end()
 
+    def _greet(self) -> None:
+        server = self.server
+        greeting = self.info_line() if server.greeting is None else server.greeting
+        if server.tls is not None:
+            if not server.tls_first:
+                self.stream.send_all(greeting)
+            self.stream = self.stream.start_tls(server.tls)
+            if not server.tls_first:
+                return
+        self.send(greeting)
+
     def write(self) -> None:
         """Write what is queued."""
-        stream = self.stream
         try:
             while not self.gone:
                 if self._left == 0:
@@ -155,7 +164,7 @@ class ServedClient:
                     if self._ending == "whole":
                         self._end()
                     else:
-                        stream.shutdown_write()
+                        self.stream.shutdown_write()
                     return
                 else:
                     self._writer = waiter = Waiter(here(), "something to send")

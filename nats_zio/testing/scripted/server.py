@@ -13,6 +13,7 @@ from .subjects import matches, order
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from ssl import SSLContext
 
     from .commands import Command
 
@@ -23,7 +24,8 @@ class ScriptedServer:
     """The server: ``with ScriptedServer() as server: nats_zio.connect(server.url)``. Only inside a zio runtime.
 
     ``host`` and ``port`` are where it listens (port 0: a free one). ``users`` are names with passwords and rights;
-    without, everybody may come, with ``permissions``. Further keyword arguments are fields of its INFO.
+    without, everybody may come, with ``permissions``. With ``tls``, a context for servers, it asks for TLS behind INFO,
+    or before it (``tls_first``). Further keyword arguments are fields of its INFO.
 
     To be set at any time, by a test:
 
@@ -51,6 +53,8 @@ class ScriptedServer:
         write_deadline: float = 10.0,
         users: dict[str, User] | None = None,
         permissions: Permissions | None = None,
+        tls: SSLContext | None = None,
+        tls_first: bool = False,
         **info: Any,
     ) -> None:
         self.host = host
@@ -64,6 +68,8 @@ class ScriptedServer:
         self.write_deadline = write_deadline
         self.users = users
         self.permissions = permissions or Permissions()
+        self.tls = tls
+        self.tls_first = tls_first
         self.greeting: bytes | None = None
         self.on_client: Callable[[ServedClient], object] | None = None
         self.on_command: Callable[[ServedClient, Command], object] | None = None
@@ -157,6 +163,8 @@ class ScriptedServer:
         }
         if self.users is not None:
             fields["auth_required"] = True
+        if self.tls is not None:
+            fields["tls_required"] = True
         fields |= {"max_payload": self.max_payload, "client_id": client.id, "client_ip": "127.0.0.1"}
         if client.greeted:
             fields |= {"connect_info": True, "remote_account": "$G"}
