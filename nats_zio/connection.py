@@ -50,28 +50,28 @@ class Connection:
 
 
 def open_connection(
-    server: Server, options: Options, version: str, new_parser: Any, call_user: Callable[..., Any]
+    server: Server, options: Options, new_parser: Any, call_user: Callable[..., Any], *, encrypted: bool
 ) -> Connection:
     """Connect and shake hands, within ``connect_timeout``. ``call_user(fn, *args)`` calls the functions of ``auth=``.
 
-    OSError (TLS: ssl.SSLError), TimeoutError, AuthError, TLSRequiredError, ServerError or ProtocolError; then nothing
-    is left open.
+    ``encrypted``: with TLS and not without, also where the user did not ask for it. OSError (TLS: ssl.SSLError),
+    TimeoutError, AuthError, TLSRequiredError, ServerError or ProtocolError; then nothing is left open.
     """
     try:
         with zio.timeout(options.connect_timeout):
             parser = new_parser()
             stream = zio.net.connect(server.host, server.port)
             try:
-                tls = tls_wanted(server, options)
+                tls = tls_wanted(server, options) or (TLS() if encrypted else None)
                 first = tls is not None and tls.handshake_first
                 if tls is not None and first:
                     stream = secure(stream, server, tls)
-                info, events = _receive_info(stream, parser)
+                info, events, alone = _receive_info(stream, parser)
                 if not first and (tls is not None or info.tls_required):
-                    _check_before_tls(server, info, events, parser)
+                    _check_before_tls(server, info, alone)
                     stream = secure(stream, server, tls or TLS())
                     first = True
-                fields = _connect_fields(options, info, version, first)
+                fields = _connect_fields(options, info, first)
                 fields |= connect_fields(server, options, info, call_user)
                 return _introduce(stream, server, fields, parser, info, events, encrypted=first)
             except BaseException:
@@ -84,25 +84,26 @@ def open_connection(
     raise AssertionError("unreachable: a timeout raises")
 
 
-def _receive_info(stream: Stream, parser: Parser[Message]) -> tuple[ServerInfo, list[Event]]:
-    """INFO, and what came with it."""
+def _receive_info(stream: Stream, parser: Parser[Message]) -> tuple[ServerInfo, list[Event], bool]:
+    """INFO, what came with it, and whether that was nothing at all."""
     while True:
-        events = _receive(stream, parser)
+        data = _read(stream)
+        _messages, events = parser.feed(data)
         if parser.messages:
             raise ProtocolError("the server began with a message instead of INFO")
         if events:
             event = events.pop(0)
             if isinstance(event, protocol.Info):
-                return ServerInfo.from_json(event.fields), events
+                return ServerInfo.from_json(event.fields), events, data.find(b"\n") == len(data) - 1
             if isinstance(event, protocol.Err):
                 raise server_error(event.text)
             raise ProtocolError(f"the server began with {event!r} instead of INFO")
 
 
-def _check_before_tls(server: Server, info: ServerInfo, events: list[Event], parser: Parser[Message]) -> None:
+def _check_before_tls(server: Server, info: ServerInfo, alone: bool) -> None:
     if not (info.tls_required or info.tls_available):
         raise TLSRequiredError(f"{server} does not offer TLS, which was asked for; nothing was sent to it")
-    if events or parser.buffered:
+    if not alone:
         raise ProtocolError("more than INFO came in clear before TLS: refused, since anyone may have put it there")
 
 
@@ -145,21 +146,27 @@ def _introduce(
 
 
 def _receive(stream: Stream, parser: Parser[Message]) -> list[Event]:
+    # Messages are dropped: nothing is subscribed on this connection yet, so nobody has asked for them.
+    return parser.feed(_read(stream))[1]
+
+
+def _read(stream: Stream) -> bytes:
     data = stream.recv(READ_SIZE)
     if not data:
         raise ConnectionResetError("the server closed the connection during the handshake")
-    # Messages are dropped: nothing is subscribed on this connection yet, so nobody has asked for them.
-    return parser.feed(data)[1]
+    return data
 
 
-def _connect_fields(options: Options, info: ServerInfo, version: str, encrypted: bool) -> dict[str, Any]:
+def _connect_fields(options: Options, info: ServerInfo, encrypted: bool) -> dict[str, Any]:
+    from . import __version__
+
     return {
         "verbose": options.verbose,
         "pedantic": options.pedantic,
         "echo": not options.no_echo,
         "tls_required": encrypted,
         "lang": "python-zio",
-        "version": version,
+        "version": __version__,
         "protocol": 1,
         "headers": info.headers,
         "no_responders": info.headers,

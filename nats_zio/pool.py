@@ -27,6 +27,7 @@ class Entry:
     discovered: bool = False  # by the cluster's word, not the user's
     failures: int = 0  # attempts in vain since the last success
     refusal: str = ""  # the authentication error that it gave last, until it takes us
+    encrypted: bool = False  # it has asked for TLS once: what we tell it is never told in clear again
 
 
 class ServerPool:
@@ -104,8 +105,9 @@ class ServerPool:
         if not refused_again and (self._attempts is None or entry.failures < self._attempts):
             self._entries.append(entry)
 
-    def succeeded(self, entry: Entry) -> None:
+    def succeeded(self, entry: Entry, *, encrypted: bool) -> None:
         """It has taken us."""
+        entry.encrypted = encrypted
         entry.failures = 0
         entry.refusal = ""
         if entry in self._entries:

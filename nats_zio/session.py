@@ -107,7 +107,7 @@ class Session:
         errors: dict[str, BaseException] = {}
         for entry in self.pool.round():
             try:
-                connection = self._open(entry.server)
+                connection = self._open(entry)
             except Exception as exc:
                 errors[str(entry.server)] = exc
                 if self._options.retry_on_failed_connect:
@@ -123,11 +123,11 @@ class Session:
                 raise NoServersError(f"no server could be reached: {_listed(errors)}", errors) from _first(errors)
         self._task = here().loop.spawn_system(self._serve, name=f"nats session {self._options.name or ''}".strip())
 
-    def _open(self, server: Server) -> Connection:
-        from . import __version__
-
+    def _open(self, entry: Entry) -> Connection:
         client = self._client
-        return open_connection(server, self._options, __version__, lambda: Parser(Message, client), client.call_user)
+        return open_connection(
+            entry.server, self._options, lambda: Parser(Message, client), client.call_user, encrypted=entry.encrypted
+        )
 
     def _begin(self, connection: Connection, entry: Entry) -> None:
         """The connection is usable: subscriptions and kept messages go first. No task switch in here."""
@@ -138,7 +138,7 @@ class Session:
         self.connection, self.server, self.info = connection, connection.server, connection.info
         self._lost = self._last_error = None
         self._forced = False
-        self.pool.succeeded(entry)
+        self.pool.succeeded(entry, encrypted=connection.encrypted)
         client.outbound.connected(connection.stream, connection.info.max_payload, client.table.replay())
         client.outbound.flush()
         self._liveness = Liveness(
@@ -274,7 +274,7 @@ class Session:
                     continue
                 url = str(entry.server)
                 try:
-                    connection = self._open(entry.server)
+                    connection = self._open(entry)
                 except Exception as exc:
                     errors[url] = exc
                     pool.failed(entry, exc)

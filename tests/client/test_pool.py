@@ -43,7 +43,7 @@ def test_the_same_server_given_twice_is_one() -> None:
 
 def test_who_has_taken_us_is_tried_last() -> None:
     pool = pool_of("a", "b", "c")
-    pool.succeeded(entry(pool, "a"))
+    pool.succeeded(entry(pool, "a"), encrypted=False)
     assert names(pool) == "bca"
 
 
@@ -57,7 +57,7 @@ def test_a_server_is_dropped_after_so_many_failures_since_its_last_success() -> 
     pool = pool_of("a", "b", attempts=2)
     a = entry(pool, "a")
     pool.failed(a, OSError())
-    pool.succeeded(a)
+    pool.succeeded(a, encrypted=False)
     pool.failed(a, OSError())
     assert a in pool
     pool.failed(a, OSError())
@@ -103,7 +103,7 @@ def test_a_success_in_between_is_not_twice_in_a_row() -> None:
     pool = pool_of("a", "b")
     a = entry(pool, "a")
     pool.failed(a, AuthError("Authorization Violation"))
-    pool.succeeded(a)
+    pool.succeeded(a, encrypted=False)
     pool.failed(a, AuthError("Authorization Violation"))
     assert a in pool
 
@@ -180,7 +180,7 @@ def test_no_address_at_all_changes_nothing() -> None:
 
 def test_the_connected_server_stays_the_last_to_be_tried() -> None:
     pool = pool_of("a", seed=1)
-    pool.succeeded(entry(pool, "a"))
+    pool.succeeded(entry(pool, "a"), encrypted=False)
     discover(pool, *(f"s{number}:4222" for number in range(9)))
     assert pool.urls[-1] == "nats://a:4222"
 
