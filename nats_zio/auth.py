@@ -95,6 +95,11 @@ def check_credentials(data: bytes) -> None:
     _key_pair(_parse_credentials(data)[1])
 
 
+def is_no_path(text: str) -> bool:
+    """Whether this is what should stand in a credentials file, and not the path of one: it must not be shown."""
+    return "\n" in text or text.startswith(("-----", "eyJ")) or _SEED.fullmatch(_as_bytes(text)) is not None
+
+
 def _asked(source: AuthSource, info: ServerInfo, call_user: Callable[..., Any]) -> Auth:
     try:
         auth: object = call_user(source, info)

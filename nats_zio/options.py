@@ -6,7 +6,7 @@ import os
 from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
-from .auth import Auth, check_credentials, check_seed
+from .auth import Auth, check_credentials, check_seed, is_no_path
 from .errors import OptionError
 from .protocol import BadSubjectError, check_inbox_prefix
 from .tls import TLS, check_tls
@@ -160,7 +160,7 @@ class Options:
             except ValueError as exc:
                 problem = f"credentials: {exc}"
         elif isinstance(self.credentials, (str, os.PathLike)):
-            if "-----BEGIN" in os.fspath(self.credentials):
+            if is_no_path(str(self.credentials)):
                 problem = "credentials: a str is the path of a file; give its text as bytes"
         elif self.credentials is not None:
             problem = f"credentials must be a path or bytes, not {type(self.credentials).__name__}"

@@ -24,6 +24,9 @@ class Key:
     def sign(self, data: bytes) -> bytes:
         return bytes(self._pair.sign(data))
 
+    def verify(self, data: bytes, signature: bytes) -> bool:
+        return bool(self._pair.verify(data, signature))
+
 
 def user_key() -> Key:
     return Key(nkeys.PREFIX_BYTE_USER)
