@@ -411,7 +411,7 @@ def test_the_name_of_the_url_goes_for_addresses_that_the_cluster_makes_known(run
             here, there = cluster.servers
             with nats_zio.connect(f"tls://localhost:{here.port}", tls=TLS(ca=ca.file), **FAST) as nc:
                 # The servers tell each other where clients may come a moment after they are joined.
-            eventually(lambda: f"tls://127.0.0.1:{there.port}" in nc.discovered_servers)
+                eventually(lambda: f"tls://127.0.0.1:{there.port}" in nc.discovered_servers)
                 seen = nc.events()
                 here.kill()
                 next_event(seen, Reconnected)
