@@ -8,9 +8,9 @@ Invariants:
 * After the first illegal byte the parser is poisoned: there is no way to find the next frame. What came before
   it is not lost: the `ProtocolError` carries it in `messages` and `events`.
 
-Frames are taken one by one in `_scan`. Where two in a row have the same control line, or the same but for the reply,
-a *run* is tried: a tighter loop that takes frames as long as they are of that form, complete and legal, and leaves
-the first one that is not to `_scan`, which alone judges.
+Frames are taken one by one in `_scan`. Where two in a row have the same control line, or the same but for the reply or
+for the last token of the subject, a *run* is tried: a tighter loop that takes frames as long as they are of that
+form, complete and legal, and leaves the first one that is not to `_scan`, which alone judges.
 """
 
 from __future__ import annotations
@@ -145,8 +145,13 @@ class Parser(Generic[M]):
                     again = _CRLF + line
                     if startswith(again, end):
                         pos = self._run(data, head, again, end, group)
-                elif reply is not None and subject is last_subject:
-                    pos = self._reply_run(data, head, line, pos, group)
+                elif reply is not None:
+                    if subject is last_subject:
+                        pos = self._reply_run(data, head, line, pos, group)
+                elif last is not None and sid == last[1] and not header:
+                    stem = line[: line.rfind(b".") + 1]
+                    if stem and startswith(stem, pos):
+                        pos = self._token_run(data, head, stem, pos, group)
                 last = head
                 last_subject = subject
         finally:
@@ -250,6 +255,43 @@ class Parser(Generic[M]):
                 pos = end + 2
         except UnicodeDecodeError:
             pass
+        self.messages += count
+        self.payload_bytes += size_sum
+        return pos
+
+    def _token_run(self, data: bytes, head: Head, stem: bytes, pos: int, group: list[M]) -> int:
+        """Take frames from `pos` on that differ from the last one in size and the last token only, as replies do.
+
+        `stem` is the last line up to the last dot of its subject.
+        """
+        subject = head[0]
+        beginning = subject[: subject.rindex(".") + 1]
+        skip = len(stem)
+        sid = b" %d " % head[1]
+        message_type, owner, longest = self._message_type, self._owner, self._lines.short
+        find, startswith, append = data.find, data.startswith, group.append
+        sizes = self._lines.sizes.get
+        count = size_sum = 0
+        while startswith(stem, pos):
+            body = find(b"\n", pos) + 1
+            token, _, raw_size = data[pos + skip : body].partition(sid)
+            size = sizes(raw_size)
+            # Letters and digits only: no space is in it, and it decodes.
+            if size is None or not token.isalnum() or body - pos > longest:
+                break
+            end = body + size
+            if not startswith(_CRLF, end):
+                break
+            message = message_type()
+            message.subject = beginning + token.decode()
+            message.reply = None
+            message.data = data[body:end]
+            message.raw_headers = None
+            message.owner = owner
+            append(message)
+            count += 1
+            size_sum += size
+            pos = end + 2
         self.messages += count
         self.payload_bytes += size_sum
         return pos

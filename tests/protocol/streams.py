@@ -116,6 +116,27 @@ def runs(draw: st.DrawFn) -> bytes:
     return b"".join(frames)
 
 
+@st.composite
+def replies(draw: st.DrawFn) -> bytes:
+    """Frames that differ in the last token of their subject, as replies do, and now and then in one more thing."""
+    stem, sid = draw(_NAMES), draw(_SIDS)
+    start = draw(st.sampled_from([b"MSG ", b"MSG ", b"MSG  ", b"msg ", b"MSG\t"])) + stem + b"."
+    frames = []
+    for number in range(draw(st.sampled_from([3, 12, 30]))):
+        payload = draw(_PAYLOADS) if draw(st.integers(0, 9)) == 0 else b"p" * (number % 3)
+        token = draw(
+            st.sampled_from(
+                [b"%d", b"%d", b"%d", b"T%dx", b"%d.z", b"\xff%d", b"\xc3\xbc%d", b"%d\x0b", b"%d 5", b".%d"]
+            )
+        )
+        middle = draw(st.sampled_from([b" %b ", b" %b ", b" %b ", b" 5 ", b" %b _INBOX.%b ", b" %b  ", b"\t%b\t"]))
+        if b"_INBOX" in middle:
+            token = b"%d"
+        middle = middle.replace(b"_INBOX.%b", b"_INBOX.1").replace(b"%b", sid)
+        frames.append(start + token % number + middle + b"%d\r\n" % len(payload) + payload + b"\r\n")
+    return b"".join(frames)
+
+
 _JSON = st.dictionaries(st.text(max_size=5), st.one_of(st.integers(), st.text(max_size=5), st.booleans()), max_size=3)
 _CONTROL = st.one_of(
     st.sampled_from([
@@ -126,4 +147,4 @@ _CONTROL = st.one_of(
     _JSON.map(lambda fields: b"info\t" + json.dumps(fields, ensure_ascii=False).encode() + b" \n"),
 )  # fmt: skip
 
-streams = st.lists(st.one_of(messages(), messages(), runs(), _CONTROL), max_size=12).map(b"".join)
+streams = st.lists(st.one_of(messages(), messages(), runs(), replies(), _CONTROL), max_size=12).map(b"".join)

@@ -158,3 +158,18 @@ def test_long_runs_are_read_however_cut(headers: bytes, reply: bytes, count: int
     expected = read_from_server(stream)
     for place in range(len(stream)):
         assert read([stream[:place], stream[place:]]).result == expected, place
+
+
+@pytest.mark.parametrize("count", [2, 9, 200])
+def test_replies_of_many_sizes_are_counted_and_read_however_cut(count: int) -> None:
+    sizes = [number % 7 for number in range(count)]
+    stream = b"".join(
+        b"MSG _INBOX.x.%d 3 %d\r\n%b\r\n" % (number, size, b"r" * size) for number, size in enumerate(sizes)
+    )
+    expected = read_from_server(stream)
+    collector = read([stream])
+    assert collector.result == expected
+    assert collector.parser.messages == count
+    assert collector.parser.payload_bytes == sum(sizes)
+    for place in range(len(stream)):
+        assert read([stream[:place], stream[place:]]).result == expected, place
