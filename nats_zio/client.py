@@ -155,7 +155,7 @@ class Client:
         self.outbound.opener = self._open_once
         self.table = SubscriptionTable(self)
         self.subscriptions = self.table.entries
-        self.requests = Requests(self)
+        self.requests = Requests(self, loop)
         self._session = Session(self, self._servers)
         self._status = Status.CONNECTING
         self._receivers = []

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from copy import copy
 from itertools import count
+from math import inf
 from time import monotonic
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -25,13 +26,16 @@ from zio.lowlevel import (
     wait_in_thread,
 )
 
+from .deadlines import Deadlines
 from .errors import DisconnectedError, NoRespondersError, TimeoutError
-from .framing import payload
+from .framing import REMEMBERED, payload
 from .latch import ThreadLatch
 from .replies import Gathering
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from zio.lowlevel import Loop
 
     from .client import Client
     from .errors import PermissionDeniedError, ServerError
@@ -55,13 +59,16 @@ class Replied(Protocol):
 class Requests:
     """The pending requests of a client."""
 
-    def __init__(self, client: Client) -> None:
+    def __init__(self, client: Client, loop: Loop) -> None:
         self._client = client
         self._inbox = ""
         self.prefix = b""  # of reply subjects
         self._skip = 0
         self._denied: Callable[[], BaseException] | None = None  # the server refused the inbox
-        self._pending: dict[str, tuple[Replied, bytes, str]] = {}
+        # By token: what waits, the PUB line, the subject, and the deadline of a waiter of the loop.
+        self._pending: dict[str, tuple[Replied, bytes, str, float]] = {}
+        self._deadlines = Deadlines(loop, self._pending)
+        self._prefixes: dict[str, bytes] = {}  # of PUB lines, for each subject, as far as the token
         self._tokens = count(1)
 
     def request(self, subject: str, data: Data, timeout: float | None, headers: HeadersInput | None) -> Message:
@@ -73,29 +80,39 @@ class Requests:
             return self._request_in_thread(subject, data, timeout, headers)
         if fiber.loop is not loop:
             return call_elsewhere(loop, self.request, subject, data, timeout, headers)  # type: ignore[no-any-return]
-        if loop.budget <= 0:
+        budget = loop.budget
+        if budget <= 0:
             loop.checkpoint(fiber)
         else:
-            loop.budget -= 1
+            loop.budget = budget - 1
         if not self._inbox:
             self.open()
+        if timeout is None:
+            deadline = inf
+        else:
+            deadline = loop.clock.now() + timeout
+            if deadline != deadline:
+                raise ValueError("a timeout must be a number of seconds, not NaN")
         token = str(next(self._tokens))
-        line, body = client.framer.request_frame(subject, data, self.prefix, token, headers)
+        prefix = self._prefixes.get(subject)
+        if prefix is not None and type(data) is bytes and headers is None:
+            line = b"%b%b %d" % (prefix, token.encode(), len(data))
+        else:
+            line, data = self._lines(subject, data, token, headers)
         outbound = client.outbound
-        size = len(body)
-        left = timeout
-        if outbound.accepted + size > outbound.limit:
-            if timeout is None:
-                outbound.admit(size)
-            else:
-                deadline = loop.clock.now() + timeout
-                outbound.admit(size, deadline)
-                left = deadline - loop.clock.now()
-        outbound.lines.extend((line, body))
-        outbound.accepted += size
+        accepted = outbound.accepted + len(data)
+        if accepted > outbound.limit:
+            outbound.admit(len(data), None if timeout is None else deadline)
+            accepted = outbound.accepted + len(data)
+        outbound.lines.extend((line, data))
+        outbound.accepted = accepted
         waiter = Waiter(fiber, "a reply")
-        self.add(token, waiter, line, subject)
-        state = loop.park(waiter) if left is None else loop.park_for(waiter, left)
+        self._pending[token] = (waiter, line, subject, deadline)
+        if self._denied is not None:
+            self.close(self._denied)
+        if deadline < self._deadlines.next:
+            self._deadlines.start(deadline)
+        state = loop.park(waiter)
         if state == WOKEN:
             return waiter.value  # type: ignore[no-any-return]
         self.forget(token)
@@ -105,9 +122,21 @@ class Requests:
             raise self._timed_out(subject, timeout)
         raise zio.Cancelled
 
+    def _lines(self, subject: str, data: Data, token: str, headers: HeadersInput | None) -> tuple[bytes, bytes]:
+        """The lines of a request. The beginning of its PUB line is remembered for the next one."""
+        framer, prefixes = self._client.framer, self._prefixes  # the table first: it belongs to the inbox
+        inbox = self.prefix
+        lines = framer.request_frame(subject, data, inbox, token, headers)
+        if len(prefixes) >= REMEMBERED:
+            prefixes.clear()
+        prefixes[subject] = framer.prefix(subject) + inbox
+        return lines
+
     def _request_in_thread(
         self, subject: str, data: Data, timeout: float | None, headers: HeadersInput | None
     ) -> Message:
+        if timeout is not None and timeout != timeout + 0:
+            raise ValueError("a timeout must be a number of seconds, not NaN")
         client = self._client
         client.loop.check_usable()
         refuse_to_block_here(self.request)
@@ -115,7 +144,11 @@ class Requests:
             call_elsewhere(client.loop, self.open)
         reply = ThreadLatch()
         token = str(next(self._tokens))
-        line, body = client.framer.request_frame(subject, data, self.prefix, token, headers)
+        prefix = self._prefixes.get(subject)
+        if prefix is not None and type(data) is bytes and headers is None:
+            line, body = b"%b%b %d" % (prefix, token.encode(), len(data)), data
+        else:
+            line, body = self._lines(subject, data, token, headers)
         self.add(token, reply, line, subject)
         start = monotonic()
         try:
@@ -204,6 +237,7 @@ class Requests:
         if not self._inbox:
             inbox = self._client.new_inbox()
             self.prefix = inbox.encode() + b"."
+            self._prefixes = {}
             self._skip = len(inbox) + 1
             self._client.table.add_inbox(f"{inbox}.*", self.deliver)
             self._inbox = inbox
@@ -211,7 +245,7 @@ class Requests:
 
     def add(self, token: str, waiter: Replied, line: bytes, subject: str) -> None:
         """From now on a reply with ``token`` wakes ``waiter``. The line tells after a disconnect if it was written."""
-        self._pending[token] = (waiter, line, subject)
+        self._pending[token] = (waiter, line, subject, inf)
         if self._denied is not None:  # after the entry was made: a plain thread may be overtaken by the refusal
             self.close(self._denied)
 
@@ -221,24 +255,34 @@ class Requests:
 
     def deliver(self, messages: list[Message]) -> None:
         """Replies have come."""
-        pop, skip = self._pending.pop, self._skip
+        loop = self._client.loop
+        pop, skip, ready, wake_thread = self._pending.pop, self._skip, loop.ready, loop.wake_thread
         for message in messages:
             entry = pop(message.subject[skip:], None)
             if entry is None:
                 continue  # late, or a second reply
-            raw = message.raw_headers
-            if raw is not None and raw.startswith(_NO_RESPONDERS) and not message.data:
-                entry[0].fail(NoRespondersError(entry[2]))
+            waiter, raw = entry[0], message.raw_headers
+            if raw is None and type(waiter) is Waiter:
+                if not waiter.state:  # as in Waiter.wake, without the call
+                    waiter.state = WOKEN
+                    waiter.value = message
+                    ready.append(waiter.fiber)
+            elif raw is not None and raw.startswith(_NO_RESPONDERS) and not message.data:
+                waiter.fail(NoRespondersError(entry[2]))
+            elif type(waiter) is ThreadLatch:
+                waiter.value = message
+                waiter.settled = True
+                wake_thread(waiter.interrupt)
             else:
-                entry[0].wake(message)
+                waiter.wake(message)
 
     def written(self, kept: set[int]) -> bool:
         """Whether a request waits that is not among the lines still kept, so that its reply may be on its way."""
-        return any(id(line) not in kept for _, line, _ in self._pending.copy().values())
+        return any(id(line) not in kept for _, line, *_ in self._pending.copy().values())
 
     def disconnected(self, kept: set[int]) -> None:
         """Requests that were written end now; those still in the queue will be sent after the reconnect."""
-        for token, (waiter, line, subject) in self._pending.copy().items():
+        for token, (waiter, line, subject, _) in self._pending.copy().items():
             if line and id(line) not in kept:
                 self._pending.pop(token, None)
                 waiter.fail(
@@ -247,7 +291,7 @@ class Requests:
 
     def denied(self, info: ServerErrorInfo, error: PermissionDeniedError) -> None:
         """The server refused a publish: if a request to that subject (or with that reply) waits, it is that one's."""
-        for token, (waiter, _line, subject) in self._pending.copy().items():
+        for token, (waiter, _line, subject, _) in self._pending.copy().items():
             if info.subject in (subject, f"{self._inbox}.{token}"):
                 self._pending.pop(token, None)
                 waiter.fail(error)
@@ -261,7 +305,7 @@ class Requests:
 
     def close(self, make_error: Any) -> None:
         """Fail all that wait."""
-        for token, (waiter, _line, _subject) in self._pending.copy().items():
+        for token, (waiter, *_) in self._pending.copy().items():
             self._pending.pop(token, None)
             waiter.fail(make_error())
 

@@ -453,3 +453,15 @@ def test_asked_again_it_ends_when_the_client_closes(run: Run, server: NatsServer
                 task.join()
 
     run(main)
+
+
+def test_a_timeout_that_is_no_number_sends_nothing(run: Run, server: NatsServer) -> None:
+    def main() -> None:
+        with nats_zio.connect(server.url) as nc:
+            for timeout, error in ((float("nan"), ValueError), ("1", TypeError)):
+                with pytest.raises(error):
+                    nc.request("a", b"x", timeout=timeout)  # type: ignore[arg-type]
+            assert nc.stats.out_msgs == 0
+            assert len(nc.requests) == 0
+
+    run(main)

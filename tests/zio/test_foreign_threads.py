@@ -1073,3 +1073,29 @@ def test_a_lock_contended_by_threads_and_loops_stays_usable_under_cancels() -> N
         lock.release()
 
     zio.run(main)
+
+
+def test_threads_are_woken_when_the_loop_is_about_to_poll_and_at_once_while_tasks_are_ready() -> None:
+    def main() -> None:
+        loop = zio.lowlevel.here().loop
+        woken: list[str] = []
+        loop.wake_thread(lambda: woken.append("idle"))
+        assert woken == []
+        zio.sleep(0.001)
+        assert woken == ["idle"]
+        other = zio.spawn(woken.append, "task")
+        loop.wake_thread(lambda: woken.append("busy"))
+        assert woken == ["idle", "busy"]
+        other.join()
+
+    zio.run(main)
+
+
+def test_a_thread_that_was_to_be_woken_is_when_the_run_ends() -> None:
+    woken: list[int] = []
+
+    def main() -> None:
+        zio.lowlevel.here().loop.wake_thread(lambda: woken.append(1))
+
+    zio.run(main)
+    assert woken == [1]

@@ -107,7 +107,7 @@ class ForeignCall:
         if self.wake_task is not None:
             self.wake_task()
         else:
-            self._lock.release()
+            self.loop.wake_thread(self._lock.release)
 
     def _interrupt_at_home(self) -> None:
         self.interrupted = True
@@ -303,6 +303,12 @@ def wait_in_thread(latch: Latch, timeout: float | None) -> bool:
     holder.blocked = latch
     try:
         while not latch.settled:
+            if holder.scope is holder:  # in no scope, so nothing to obey
+                seconds = threading.TIMEOUT_MAX if until is None else until - monotonic()
+                if seconds <= 0:
+                    return False
+                latch.wait(min(seconds, threading.TIMEOUT_MAX))
+                continue
             left = holder.check_deadlines()
             if holder.scope.cancelled:
                 raise Cancelled

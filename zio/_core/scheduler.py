@@ -54,6 +54,7 @@ class Loop:
         "_deadlocked_on",
         "_idle_fibers",
         "_slice_end",
+        "_thread_wakes",
         "_until",
         "budget",
         "calls",
@@ -108,6 +109,7 @@ class Loop:
         # What could wake us apart from tasks, timers and sockets; a deadlock is certain only without any.
         self.outside_wakers = 0
         self.io_waiting = 0
+        self._thread_wakes: list[Callable[[], object]] = []
         self.tick_end: list[Callable[[], object]] = []  # run once, before the next poll
         self.idle_waiters: deque[Waiter] = deque()  # of wait_all_parked
         self.closing_calls = False
@@ -398,6 +400,8 @@ class Loop:
             self.inbox.run()
         if timers.heap:
             timers.fire(clock.now(), ready)
+        if self._thread_wakes:
+            self._wake_threads()
         if ready:
             if self.io_waiting:
                 self.poller.poll(0, ready)
@@ -436,6 +440,23 @@ class Loop:
             self.inbox.run()
         if timers.heap:
             timers.fire(clock.now(), ready)
+
+    def wake_thread(self, wake: Callable[[], object]) -> None:
+        """Call ``wake``, which lets a plain thread go on, when the loop is about to poll. Only in the loop's thread.
+
+        Woken any earlier it would only wait for the interpreter, which this thread has until it polls: a request
+        from a plain thread took 4 to 5 context switches then, and takes 2 to 3 so. With tasks ready it is done at once,
+        since there is no telling how long they compute.
+        """
+        if self.ready or self.closed:
+            wake()
+        else:
+            self._thread_wakes.append(wake)
+
+    def _wake_threads(self) -> None:
+        wakes, self._thread_wakes = self._thread_wakes, []
+        for wake in wakes:
+            wake()
 
     def run_tick_end(self) -> None:
         hooks, self.tick_end = self.tick_end, []
@@ -490,6 +511,7 @@ class Loop:
     def close(self) -> None:
         """Release fds and fibers. Called by the hub's greenlet when no task is left."""
         self.closed = True
+        self._wake_threads()
         self.inbox.close()
         while self._idle_fibers:
             self._idle_fibers.pop().switch()  # its task is None: it returns
