@@ -416,8 +416,8 @@ class Client:
 
         NoRespondersError at once if nobody listens; TimeoutError; DisconnectedError if the connection breaks
         after the request was written, unless ``retry_on_disconnect``: then it is asked again over the next connection,
-        within its timeout; PermissionDeniedError. While disconnected it waits for the reconnect. Cancelled, a reply
-        that comes later is dropped.
+        within its timeout; PermissionDeniedError. While disconnected it waits for the reconnect; given up before that,
+        it is not sent. Cancelled, a reply that comes later is dropped.
         """
         if not self._opened:
             self.ready()

@@ -37,6 +37,7 @@ ROOM = 1 << 20  # bytes accepted beyond what the socket takes; then publishers w
 LINE_SIZE = 16  # bytes; a guess, so that empty messages do not count as nothing
 BUSY_WAIT = 500e-6  # seconds that messages may gather while tasks are busy
 TICK = 1e-3  # seconds between two looks at what threads have appended
+WITHDRAWN = 1000  # messages in the queue that nobody wants any more, before room is made
 QUIET = 200e-6  # a plain thread writes at once if it has not for so many seconds
 
 
@@ -59,6 +60,7 @@ class Outbound:
         # While not connected: how many of the queued lines were measured, and their bytes.
         self._measured = 0
         self._measured_bytes = 0
+        self._withdrawn: dict[int, bytes] = {}  # command lines of messages not to be sent any more, by identity
         self._on_write_error = on_write_error
         self._stream: Stream | None = None
         self._batch: list[bytes] = []  # lines taken from the queue, not wholly written
@@ -131,6 +133,36 @@ class Outbound:
                 f"not connected, and a message of {size} bytes does not fit beside the {self._measured_bytes} of "
                 f"{self._buffer_size} bytes buffered for the reconnect"
             )
+
+    def withdraw(self, line: bytes) -> None:
+        """The message with this command line is not wanted any more: if it waits for a connection, it is not sent.
+
+        From any thread. A message that goes to a connection is left alone.
+        """
+        if self._stream is None:
+            self._withdrawn[id(line)] = line
+            if len(self._withdrawn) >= WITHDRAWN:
+                self._loop.post(self._make_room, optional=True)
+
+    def _make_room(self) -> None:
+        """Take what was withdrawn out of a queue that waits for a connection. In the home loop."""
+        with self.lock:
+            if self._stream is None and self._rest is None:
+                self._drop_withdrawn()
+                self._measure()
+
+    def _drop_withdrawn(self) -> None:
+        """As if it had never been accepted. In the home loop, under the lock."""
+        withdrawn, self._withdrawn = self._withdrawn, {}
+        if withdrawn:
+            before = _payload_bytes(self.lines)
+            frames = [frame for frame in _frames(self.lines) if id(frame[0]) not in withdrawn]
+            self.lines[:] = [line for frame in frames for line in frame]
+            self.accepted -= before - _payload_bytes(self.lines)
+
+    def _measure(self) -> None:
+        lines = self.lines
+        self._measured, self._measured_bytes = len(lines), sum(map(len, lines)) + 2 * len(lines)
 
     @property
     def pending(self) -> int:
@@ -319,6 +351,7 @@ class Outbound:
             self._stream = stream
             self._in_doubt = 0, 0
             self.max_payload = max_payload
+            self._drop_withdrawn()
             self._measured = self._measured_bytes = 0
             self.lines[:0] = [frame[:-2] for frame in replay]
             self._controls += len(replay)
@@ -350,8 +383,8 @@ class Outbound:
             lines = [line for message in (*self._unwritten(), *waiting) for line in message]
             self._lines_taken += len(self.lines) - len(lines)
             self.lines[:] = lines
-            self._measured, self._measured_bytes = len(lines), sum(map(len, lines)) + 2 * len(lines)
-            self.taken = self._accepted_bytes - sum(map(len, lines[1::2]))
+            self._measure()
+            self.taken = self._accepted_bytes - _payload_bytes(lines)
             self._batch, self._rest = [], None
             # What was written is settled now, one way or the other: reported here, and not again.
             msgs, bytes_ = self.accepted_msgs - len(lines) // 2, self.taken
@@ -433,6 +466,11 @@ class _Ticker:
     def expire(self) -> None:
         self._deadline = None
         self._tick()
+
+
+def _payload_bytes(lines: list[bytes]) -> int:
+    """Of lines that are messages only."""
+    return sum(map(len, lines[1::2]))
 
 
 def _frames(lines: list[bytes]) -> Iterator[tuple[bytes, ...]]:

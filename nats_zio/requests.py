@@ -250,8 +250,10 @@ class Requests:
             self.close(self._denied)
 
     def forget(self, token: str) -> None:
-        """Nobody waits for it any more."""
-        self._pending.pop(token, None)
+        """Nobody waits for it any more. If it waits for a connection itself, it is not sent."""
+        entry = self._pending.pop(token, None)
+        if entry is not None:
+            self._client.outbound.withdraw(entry[1])
 
     def deliver(self, messages: list[Message]) -> None:
         """Replies have come."""

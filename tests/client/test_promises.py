@@ -88,6 +88,91 @@ def test_a_link_that_breaks_ends_a_close_under_way_with_a_warning(caplog: pytest
     assert record.getMessage().startswith("closing a client with 1 messages (5 bytes) of which it is not proved")
 
 
+# A request that is given up before it was sent.
+
+
+def _time_out(nc: nats_zio.Client) -> None:
+    with pytest.raises(nats_zio.TimeoutError, match="not connected"):
+        nc.request("ask", b"123", timeout=0.05)
+
+
+def _cut_off(nc: nats_zio.Client) -> None:
+    with zio.move_on_after(0.05) as scope:
+        nc.request("ask", b"123", timeout=None)
+    assert scope.expired
+
+
+def _leave(nc: nats_zio.Client) -> None:
+    assert list(nc.request_many("ask", b"123", timeout=0.05)) == []
+
+
+@pytest.mark.parametrize("give_up", [_time_out, _cut_off, _leave])
+def test_a_request_given_up_while_there_is_no_connection_is_not_sent(
+    give_up: Callable[[nats_zio.Client], None], run: Run, server: NatsServer
+) -> None:
+    def main() -> None:
+        with nats_zio.connect(server.url, reconnect_wait=0.01, reconnect_max_wait=0.02) as nc:
+            events = nc.events()
+            everything = nc.subscribe(">")
+            away(server.kill)
+            next_event(events, Disconnected)
+            nc.publish("before", b"1")
+            give_up(nc)
+            nc.publish("after", b"2")
+            away(server.start)
+            next_event(events, Reconnected)
+            nc.flush()
+            assert [message.subject for message in everything.next_batch(10)] == ["before", "after"]
+            assert (nc.stats.out_msgs, nc.stats.out_bytes) == (2, 2)
+
+    run(main)
+
+
+def test_a_request_given_up_is_not_counted_as_lost() -> None:
+    def test(server: ScriptedServer, nc: nats_zio.Client) -> None:
+        seen = nc.events()
+        server.kill()
+        until(seen, Disconnected)
+        nc.publish("a", b"1")
+        _time_out(nc)
+        server.start()
+        until(seen, Reconnected)
+        nc.publish("a", b"2")
+        zio.sleep(0.1)
+        server.kill()
+        lost = until(seen, Disconnected)[-1]
+        assert isinstance(lost, Disconnected)
+        assert (lost.unflushed_msgs, lost.unflushed_bytes) == (2, 2)
+        server.start()
+        until(seen, Reconnected)
+
+    connected(test)
+
+
+def test_requests_given_up_make_room_in_the_reconnect_buffer() -> None:
+    def publish_without_end(nc: nats_zio.Client) -> None:
+        for _ in range(20_000):
+            nc.publish("a", b"1")
+
+    def test(server: ScriptedServer, nc: nats_zio.Client) -> None:
+        seen = nc.events()
+        server.kill()
+        until(seen, Disconnected)
+        for _ in range(4000):  # of more than 50 bytes each
+            with zio.move_on_after(0.001):
+                nc.request("ask", timeout=None)
+        with pytest.raises(nats_zio.ReconnectBufferFullError):
+            publish_without_end(nc)
+        assert nc.stats.out_msgs == 8334  # of 12 bytes; the last one begins before 100,000
+        server.start()
+        until(seen, Reconnected)
+        nc.flush()
+        sent = [command.args[0] for command in server.clients[-1].commands if command.verb == "PUB"]
+        assert sent == ["a"] * 8334
+
+    connected(test, options={"reconnect_buffer_size": 100_000})
+
+
 # Drain.
 
 
