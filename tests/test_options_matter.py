@@ -62,6 +62,8 @@ WITNESSES = {
     "connect:skip_subject_validation": "client/test_publish.py::"
     "test_without_subject_validation_the_server_decides_what_a_subject_means[task-a..b]",
     "subscribe:confirm": "client/test_confirm.py::test_a_denied_one_raises_and_leaves_nothing[task-options0]",
+    "subscribe:workers": "client/test_workers.py::test_so_many_handlers_run_at_once_and_no_more[task]",
+    "subscribe:key": "client/test_workers.py::test_messages_of_one_key_are_handled_in_order_one_at_a_time[task]",
     "subscribe:queue": "client/test_subscribe.py::test_a_queue_group_shares_the_messages_among_its_members[task]",
     "subscribe:cb": "client/test_options.py::test_a_handler_gets_the_messages",
     "subscribe:max_msgs": "client/test_options.py::test_max_msgs_ends_a_subscription",
