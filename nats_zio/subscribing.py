@@ -139,7 +139,7 @@ class SubscriptionTable:
         self.unconfirmed.sent_anew(self.entries.values())
         return frames
 
-    def unsubscribe(self, sub: Subscription) -> None:
+    def unsubscribe(self, sub: Subscription | Inbox) -> None:
         """End it on the server."""
         if self.entries.pop(sub.sid, None) is not None:
             self._client.outbound.control(encoder.unsub(sub.sid))
@@ -153,11 +153,15 @@ class SubscriptionTable:
         self.entries.pop(sub.sid, None)
 
     def refused(self, info: ServerErrorInfo, error: ServerError, before: int | None) -> Subscription | None:
-        """The server has refused a subscription: end it. ``before``: the mark of the first PING not answered."""
+        """The server has refused a subscription: end it. ``before``: the mark of the first PING not answered.
+
+        Not every error says which one it is about. Should it be another one, its messages would come on and on with
+        nobody to take them; so it is unsubscribed as well, which a server that has refused it does not mind.
+        """
         sub = self.unconfirmed.refused(info, before, self.entries.values())
         if sub is None:
             return None
-        self.entries.pop(sub.sid, None)
+        self.unsubscribe(sub)
         if isinstance(sub, Subscription):
             denied = isinstance(error, PermissionDeniedError)
             sub.close(ClosedReason.PERMISSION_DENIED if denied else ClosedReason.SERVER_ERROR, error)

@@ -92,6 +92,11 @@ class ScriptedServer:
     def url(self) -> str:
         return f"nats://{self.host}:{self.port}"
 
+    @property
+    def listening(self) -> bool:
+        """Whether clients can connect: it was started, and not stopped since."""
+        return self._listener is not None
+
     def start(self) -> Self:
         """Listen; again after ``stop``, on the same port, as a server that knows nothing of its former life."""
         self._id = "".join(self.random.choices("ABCDEFGHIJKLMNOPQRSTUVWXYZ234567", k=56))
