@@ -5,6 +5,7 @@
 #   make test PYTHON=python3.13     the same on another interpreter, in a virtual environment of its own
 #   make mutants                    plant mistakes in copies of the client, one by one: the tests must find them
 #   make integration                run the tests in containers; INTEGRATION= narrows them down
+#   make bench                      run the benchmarks beside other clients (set up in .bench); BENCH= says which
 #   make check                      everything that must pass before a change lands
 
 SHELL := /bin/sh
@@ -12,6 +13,7 @@ TESTS ?= tests
 INTEGRATION ?= integration
 PYTEST_ARGS ?=
 MUTANTS ?=
+BENCH ?= --check foundation
 
 # Without PYTHON=... the environment is .venv; with it, one for each interpreter version, so that they do not clash.
 ifeq ($(origin PYTHON),undefined)
@@ -26,7 +28,7 @@ endif
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet
 
-.PHONY: help demo test mutants integration lint format types layers docs check build clean
+.PHONY: help demo test mutants integration bench bench-smoke lint format types layers docs check build clean
 .DEFAULT_GOAL := help
 # A recipe that fails must not leave its stamp behind.
 .DELETE_ON_ERROR:
@@ -68,6 +70,15 @@ integration: $(VENV)/stamp-integration
 
 mutants: $(VENV)/stamp-test
 	$(BIN)/python -m tests.mutants $(MUTANTS)
+
+bench:
+	benchmarks/setup_peers.sh
+	$(PYTHON) benchmarks/run.py $(BENCH)
+
+# Whether our own adapters run, each workload for a moment. Needs gcc.
+bench-smoke: $(VENV)/stamp-server
+	$(BIN)/python benchmarks/run.py -c benchmarks/smoke.toml --suite all -p nats_zio,nats_zio/threads,zio \
+	  -w pub-16,sub-16,subiter-16,rr-64,serve,fanout,idlesubs,conns,spawn,ping,chan,yield,sleep,echo-64 -n 200 -r 1
 
 lint: $(VENV)/stamp-dev
 	$(BIN)/ruff check .
