@@ -11,6 +11,7 @@ import pytest
 import nats_zio
 import zio
 from nats_zio import events
+from nats_zio.options import OVERFLOWS
 from nats_zio.testing import NatsServer
 
 from .pages import ROOT, Block, Command, blocks_of, commands_of, run_page
@@ -143,3 +144,9 @@ def test_every_event_is_in_the_guide_with_its_fields() -> None:
         if kind is not events.Event:
             names = ", ".join(inspect.signature(kind).parameters)
             assert f"| `{kind.__name__}({names})` |" in guide
+
+
+@pytest.mark.parametrize("page", ["options.md", "messaging.md", "promises.md"])
+def test_every_way_to_treat_overflow_is_on_the_page(page: str) -> None:
+    text = (ROOT / "docs" / page).read_text(encoding="utf-8")
+    assert [policy for policy in OVERFLOWS if f'`"{policy}"`' not in text] == []
