@@ -48,8 +48,8 @@ MUTANTS = [
     Mutant(
         "a frame torn by the broken connection is taken for sent",
         "nats_zio/outbound.py",
-        "            left -= len(frame)\n",
-        "            left -= len(frame)\n        if left:\n            frames.pop()\n",
+        "            if end > written and len(frame) == 2:\n",
+        "            if end - len(frame[-1]) > written and len(frame) == 2:\n",
     ),
     Mutant(
         "the rest of a torn frame is resumed on the next connection",
@@ -60,14 +60,14 @@ MUTANTS = [
     Mutant(
         "what was written wholly is sent again",
         "nats_zio/outbound.py",
-        "            if left <= 0:\n                break\n",
-        "",
+        "            if end > written and len(frame) == 2:\n",
+        "            if len(frame) == 2:\n",
     ),
     Mutant(
         "buffered messages go before the subscriptions",
         "nats_zio/outbound.py",
-        "self.frames.extendleft(reversed(replay))",
-        "self.frames.extend(replay)",
+        "            self.lines[:0] = [frame[:-2] for frame in replay]\n",
+        "            self.lines += [frame[:-2] for frame in replay]\n",
     ),
     Mutant(
         "losses are not reported",
@@ -88,12 +88,6 @@ MUTANTS = [
         "            self._proved_msgs, self._proved_bytes = msgs, bytes_\n",
     ),
     Mutant(
-        "the size of headers does not count against max_payload",
-        "nats_zio/framing.py",
-        "            size += len(raw)\n",
-        "",
-    ),
-    Mutant(
         "the latch of a thread is lost: woken before it waits, it waits",
         "nats_zio/latch.py",
         "        self.value = value\n        self.settled = True\n        self.interrupt()\n",
@@ -108,14 +102,14 @@ MUTANTS = [
     Mutant(
         "requests in flight are not told of the broken connection",
         "nats_zio/requests.py",
-        "            if frame and id(frame) not in kept:\n",
+        "            if line and id(line) not in kept:\n",
         "            if False:\n",
     ),
     Mutant(
         "requests that are still in the queue fail when the connection breaks",
         "nats_zio/requests.py",
-        "            if frame and id(frame) not in kept:\n",
-        "            if frame:\n",
+        "            if line and id(line) not in kept:\n",
+        "            if line:\n",
     ),
     Mutant(
         "a late reply goes to whoever asks next",
@@ -126,8 +120,8 @@ MUTANTS = [
     Mutant(
         "no responders is a reply like any other",
         "nats_zio/requests.py",
-        "            if raw is not None and raw.startswith(_NO_RESPONDERS) and not message.data:\n",
-        "            if False:\n",
+        "            elif raw is not None and raw.startswith(_NO_RESPONDERS) and not message.data:\n",
+        "            elif False:\n",
     ),
     Mutant(
         "pending messages have no limit",
@@ -198,7 +192,7 @@ MUTANTS = [
     Mutant(
         "what came in clear behind INFO is believed after the handshake",
         "nats_zio/connection.py",
-        "    if events or parser.buffered:\n",
+        "    if not alone:\n",
         "    if False:\n",
     ),
     Mutant(
@@ -212,6 +206,24 @@ MUTANTS = [
         "nats_zio/servers.py",
         '        return f"{self.scheme}://{host}:{self.port}"\n',
         '        return f"{self.scheme}://{self.user}:{self.password}@{host}:{self.port}"\n',
+    ),
+    Mutant(
+        "a message larger than the server takes is sent",
+        "nats_zio/outbound.py",
+        "            raise MaxPayloadError(size, self.max_payload)\n        while True:\n",
+        "            pass\n        while True:\n",
+    ),
+    Mutant(
+        "a request given up while there is no connection is sent all the same",
+        "nats_zio/requests.py",
+        "            self._client.outbound.withdraw(entry[1])\n",
+        "            pass\n",
+    ),
+    Mutant(
+        "a subscription that the server refused is asked for again after a reconnect",
+        "nats_zio/subscription.py",
+        "            self._sleepers.rouse(len(self._sleepers))\n            self._client.table.forget(self)\n",
+        "",
     ),
     Mutant(
         "drain does not wait for handlers",
