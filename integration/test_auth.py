@@ -11,8 +11,9 @@ import pytest
 
 import nats_zio
 from integration.containers import NatsContainer
-from integration.helpers import away, eventually, next_event, survives_a_restart, text_of, works
+from integration.helpers import survives_a_restart, text_of, works
 from nats_zio.events import Closed, Disconnected, PermissionViolation, Reconnected, ReconnectFailed
+from tests.client.helpers import away, eventually, next_event
 from tests.jwts import Operator, user_key
 from tests.secrecy import secret
 

@@ -10,9 +10,9 @@ import pytest
 import nats_zio
 import zio
 from integration.containers import ClusterContainers, NatsContainer
-from integration.helpers import away, eventually, next_event
-from integration.load import Load
 from nats_zio.events import Disconnected, LameDuck, Reconnected
+from tests.client.helpers import away, eventually, next_event
+from tests.client.load import Load
 
 pytestmark = pytest.mark.timeout(200)
 

@@ -11,7 +11,7 @@ import pytest
 import nats_zio
 import zio
 from integration.containers import IMAGE, NatsContainer
-from integration.helpers import eventually
+from tests.client.helpers import eventually
 
 
 def test_publish_and_subscribe(run: Any, shared_server: NatsContainer, subject: str) -> None:

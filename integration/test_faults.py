@@ -10,43 +10,32 @@ import pytest
 import nats_zio
 import zio
 from integration.containers import NatsContainer
-from integration.helpers import away, eventually, next_event, read_all
-from integration.load import Load
 from nats_zio.events import Connected, Disconnected, LameDuck, Reconnected, ReconnectFailed
+from tests.client.helpers import away, eventually, next_event, read_all
+from tests.client.load import Load
 
-KILLS = 5
+KILLS = 20
 
 
-@pytest.mark.timeout(150)
-def test_kill_and_restart_under_traffic(server: NatsContainer, subject: str) -> None:
+def survive(server: NatsContainer, load: Load) -> None:
+    load.survive(KILLS, kill=server.kill, freeze=server.pause, start=server.start_again)
+    load.finish()
+
+
+@pytest.mark.timeout(200)
+def test_killed_and_restarted_twenty_times_under_load(server: NatsContainer, subject: str) -> None:
     def body() -> None:
         with Load([server.url], subject) as load:
-            for number in range(1, KILLS + 1):
-                load.run_for(0.5)
-                away(server.kill)
-                load.run_for(0.1 * number)
-                assert not any(client.is_connected for client in load.clients)
-                away(server.start_again)
-                load.await_reconnects(dict.fromkeys(load.clients, number))
-            load.run_for(0.5)
-            load.finish()
-            assert load.answers["DisconnectedError"] > 0, "no request was in flight at any of the kills"
+            survive(server, load)
 
     zio.run(body)
 
 
-@pytest.mark.timeout(120)
-def test_kill_and_restart_under_traffic_of_plain_threads(server: NatsContainer, subject: str) -> None:
+@pytest.mark.timeout(200)
+def test_killed_and_restarted_twenty_times_under_load_of_plain_threads(server: NatsContainer, subject: str) -> None:
     try:
         with Load([server.url], subject, threads=True) as load:
-            for number in range(1, 4):
-                load.run_for(0.5)
-                server.kill()
-                load.run_for(0.2)
-                server.start_again()
-                load.await_reconnects(dict.fromkeys(load.clients, number))
-            load.run_for(0.5)
-            load.finish()
+            survive(server, load)
     finally:
         zio.background().close()
 

@@ -15,10 +15,11 @@ import nats_zio
 import zio
 from integration.certificates import Authority, tls_config
 from integration.containers import NatsContainer
-from integration.helpers import away, next_event, survives_a_restart, text_of, works
-from integration.load import Load
+from integration.helpers import survives_a_restart, text_of, works
 from nats_zio import TLS
 from nats_zio.events import Disconnected, Reconnected, ReconnectFailed
+from tests.client.helpers import away, next_event
+from tests.client.load import Load
 from tests.secrecy import secret
 
 UNTRUSTED = "CERTIFICATE_VERIFY_FAILED"

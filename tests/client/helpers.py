@@ -23,9 +23,9 @@ def away(fn: Callable[..., Any], *args: Any) -> Any:
     return zio.to_thread(fn, *args)
 
 
-def eventually(condition: Callable[[], object], what: str = "") -> Any:
+def eventually(condition: Callable[[], object], what: str = "", limit: float = LIMIT) -> Any:
     """What `condition` returns once it is true; only for what no event or flush can witness."""
-    deadline = time.monotonic() + LIMIT
+    deadline = time.monotonic() + limit
     delay = 0.001
     while not (value := condition()):
         assert time.monotonic() < deadline, f"never came true: {what or condition}"
@@ -41,6 +41,16 @@ def next_event(events: Any, kind: type, limit: float = LIMIT) -> Any:
         event = events.recv(timeout=max(deadline - time.monotonic(), 0.001))
         if isinstance(event, kind):
             return event
+
+
+def read_all(events: Any) -> list[Any]:
+    """The events so far."""
+    found = []
+    while True:
+        try:
+            found.append(events.try_recv())
+        except (zio.WouldBlock, zio.ChannelClosed):
+            return found
 
 
 class Peer:

@@ -3,9 +3,11 @@
 What must hold, whatever is broken:
 
 * A message arrives whole, at most once, and those of one publisher in its order, at every subscription.
-* Of what a publisher sent, its own subscription on the same connection misses at most what `Disconnected` reported:
-  the server answers PING behind the messages that it echoed, so what a PONG proved has come back too.
-* Each request ends within its timeout, with its own reply or a named error.
+* Of what a publisher sent, its own subscription on the same connection misses at most what `Disconnected` reported, and
+  at each loss of the connection only the last ones that were written: the server answers PING behind the messages that
+  it echoed, so what a PONG proved has come back too.
+* What was published to a server that is frozen, and is then killed, is lost; `Disconnected` reports exactly that.
+* Each call ends within its timeout; a request with its own reply or a named error.
 * Each `Disconnected` is followed by one `Reconnected`, and then every subscription and handler is alive again.
 
 What a server took and had no time to hand on to *others* before it died, or what it got before they were back, is lost
@@ -19,63 +21,22 @@ from __future__ import annotations
 
 import threading
 import time
-from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Sequence
-from itertools import pairwise
+from collections import Counter
+from collections.abc import Callable, Sequence
 from typing import Any, Self
 
 import nats_zio
 import zio
-from integration.helpers import eventually, read_all
+from tests.client.collector import Collector, payload, runs
+from tests.client.helpers import away, eventually, read_all
 
 PAUSE = 0.008  # between bursts of a publisher
 BURST = 2
+FLUSH_EVERY = 10  # bursts
+FLUSH_TIMEOUT = 0.5
+NEXT_TIMEOUT = 0.1
 REQUEST_TIMEOUT = 3.0
 SLACK = 2.0  # seconds that a busy machine may add
-
-
-def payload(publisher: int, number: int) -> bytes:
-    """Its text says all about the message, so that a torn or mixed one shows."""
-    return b"%d:%d:" % (publisher, number) + b"%c" % (97 + number % 26) * (number * 37 % 3000)
-
-
-def parse(data: bytes) -> tuple[int, int]:
-    publisher, number = (int(part) for part in data.split(b":", 2)[:2])
-    assert data == payload(publisher, number), f"message {number} of publisher {publisher} is not whole"
-    return publisher, number
-
-
-def falls(numbers: Iterable[int]) -> list[tuple[int, int]]:
-    """Neighbours of which the second is less than the first."""
-    return [(a, b) for a, b in pairwise(numbers) if a > b]
-
-
-class Collector:
-    """What one subscription got, by publisher."""
-
-    def __init__(self, name: str) -> None:
-        self.name = name
-        self.numbers: dict[int, list[int]] = defaultdict(list)
-
-    def take(self, message: nats_zio.Message) -> None:
-        publisher, number = parse(message.data)
-        self.numbers[publisher].append(number)
-
-    def check(self, late: bool) -> None:
-        """Nothing twice, and in order; with `late`, what one connection sent may come amid what the next one sent."""
-        for publisher, numbers in self.numbers.items():
-            twice = [number for number, count in Counter(numbers).items() if count > 1]
-            assert not twice, f"{self.name}: got messages of publisher {publisher} twice: {twice[:10]}"
-            steps = falls(numbers)
-            if steps and late:
-                # The numbers of the later connection are above those of the earlier one: is there such a limit?
-                lowest, highest = max(b for _, b in steps), min(a for a, _ in steps)
-                if any(
-                    not falls(n for n in numbers if n < limit) and not falls(n for n in numbers if n >= limit)
-                    for limit in range(lowest + 1, highest + 1)
-                ):
-                    steps = []
-            assert not steps, f"{self.name}: order of publisher {publisher} broken at {steps[:5]}"
 
 
 class Worker:
@@ -116,8 +77,9 @@ class Books:
         return [event for event in self.all if isinstance(event, kind)]
 
     @property
-    def reported(self) -> int:
-        return sum(event.unflushed_msgs for event in self.of(nats_zio.events.Disconnected))
+    def reported(self) -> list[int]:
+        """The messages reported as in doubt, at each loss of a connection."""
+        return [event.unflushed_msgs for event in self.of(nats_zio.events.Disconnected)]
 
 
 class Publisher:
@@ -132,8 +94,19 @@ class Publisher:
 
     def publish(self, count: int = 1) -> None:
         for _ in range(count):
+            begin = time.monotonic()
             self.client.publish(self.subject, payload(self.number, self.sent))
+            assert time.monotonic() - begin < SLACK, "a publish took too long"
             self.sent += 1
+
+    def missing(self, since: int = 0) -> list[int]:
+        """What has not come back to its own subscription."""
+        got = set(self.echo.numbers[self.number])
+        return [number for number in range(since, self.sent) if number not in got]
+
+    def await_echo(self) -> None:
+        numbers = self.echo.numbers[self.number]
+        eventually(lambda: numbers[-1:] == [self.sent - 1], f"the last message of {self.number} comes back")
 
 
 class Load:
@@ -147,6 +120,7 @@ class Load:
     subscriber_count = 2
     responder_count = 2
     asking = 4  # tasks that make requests, all with one client
+    exact: Publisher  # that publishes only to a server that is frozen
 
     def __init__(
         self, urls: Sequence[str], subject: str, *, group: bool = True, threads: bool = False, **options: Any
@@ -187,11 +161,15 @@ class Load:
 
     def _set_up(self) -> None:
         self.publishers = [Publisher(self, number, self._connect()) for number in range(self.publisher_count)]
+        self.exact = Publisher(self, self.publisher_count, self._connect())
         for number in range(self.subscriber_count):
             client = self._connect()
-            read, handled, member = (Collector(f"{kind} {number}") for kind in ("reader", "handler", "member"))
-            self.alone += [read, handled]
+            read, polled, handled, member = (
+                Collector(f"{kind} {number}") for kind in ("reader", "poller", "handler", "member")
+            )
+            self.alone += [read, polled, handled]
             self._readers.append(self._spawn(self._read, client.subscribe(f"{self.subject}.*"), read))
+            self._readers.append(self._spawn(self._poll, client.subscribe(f"{self.subject}.*"), polled))
             client.subscribe(f"{self.subject}.*", cb=handled.take)
             if self.with_group:
                 self.group.append(member)
@@ -225,10 +203,33 @@ class Load:
         for message in sub:
             collector.take(message)
 
+    def _poll(self, sub: nats_zio.Subscription, collector: Collector) -> None:
+        while True:
+            begin = time.monotonic()
+            try:
+                collector.take(sub.next(timeout=NEXT_TIMEOUT))
+            except nats_zio.TimeoutError:
+                pass
+            except nats_zio.ConnectionClosedError:
+                return
+            assert time.monotonic() - begin < NEXT_TIMEOUT + SLACK, "next() took too long"
+
     def _publish(self, publisher: Publisher) -> None:
+        bursts = 0
         while self._working:
             publisher.publish(BURST)
+            bursts += 1
+            if bursts % FLUSH_EVERY == 0:
+                self._flush(publisher.client)
             zio.sleep(PAUSE)
+
+    def _flush(self, client: nats_zio.Client) -> None:
+        begin = time.monotonic()
+        try:
+            client.flush(timeout=FLUSH_TIMEOUT)
+        except (nats_zio.DisconnectedError, nats_zio.TimeoutError):
+            pass
+        assert time.monotonic() - begin < FLUSH_TIMEOUT + SLACK, "a flush took too long"
 
     def _ask(self, number: int) -> None:
         step = 0
@@ -258,6 +259,33 @@ class Load:
         while time.monotonic() < deadline:
             self._check_tasks()
             zio.sleep(0.02)
+
+    def survive(
+        self, kills: int, *, kill: Callable[[], object], freeze: Callable[[], object], start: Callable[[], object]
+    ) -> None:
+        """Have the only server killed so many times and started again; every other time it is frozen before."""
+        exact = self.exact
+        lost = 0
+        for number in range(1, kills + 1):
+            self.run_for(0.1)
+            exact.client.flush()
+            since = exact.sent
+            if number % 2:
+                away(freeze)
+                exact.publish(1 + number * 7 % 40)
+            away(kill)
+            eventually(lambda: not any(client.is_connected for client in self.clients), "all notice it")
+            self.run_for(0.01 * (number % 5))
+            away(start)
+            self.await_reconnects(dict.fromkeys(self.clients, number))
+            exact.publish()
+            exact.await_echo()
+            missing = exact.missing(since)
+            assert len(missing) == exact.books.reported[-1], "the loss reported is not the loss observed"
+            assert missing == list(range(since, since + len(missing)))
+            lost += len(missing)
+        assert lost > 0, "nothing was written to a frozen server"
+        assert self.answers["DisconnectedError"] > 0, "no request was under way at any of the kills"
 
     def on(self, url: str) -> list[nats_zio.Client]:
         return [client for client in self.clients if client.connected_url == url]
@@ -329,14 +357,15 @@ class Load:
         return sorted(number for member in self.group for number in member.numbers[publisher.number])
 
     def _check_losses(self) -> None:
+        """What is missing are stretches of messages, each written last before one of the losses and reported by it."""
         for publisher in self.publishers:
-            got = set(publisher.echo.numbers[publisher.number])
-            missing = sorted(set(range(publisher.sent)) - got)
-            reported = publisher.books.reported
-            assert len(missing) <= reported, (
-                f"publisher {publisher.number}: {len(missing)} of {publisher.sent} lost, {reported} reported: "
-                f"{missing[:20]}"
-            )
+            reports = iter(publisher.books.reported)
+            stretches = runs(publisher.missing())
+            for stretch in stretches:
+                assert any(len(stretch) <= report for report in reports), (
+                    f"publisher {publisher.number}: lost {[(run[0], len(run)) for run in stretches]}, "
+                    f"reported {publisher.books.reported}"
+                )
 
     def _check_tasks(self) -> None:
         for task in [*self._workers, *self._readers]:
