@@ -20,7 +20,7 @@ from __future__ import annotations
 
 import threading
 from time import perf_counter
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from zio.lowlevel import Waiter, WaitQueue, here
 
@@ -39,6 +39,14 @@ BUSY_WAIT = 500e-6  # seconds that messages may gather while tasks are busy
 TICK = 1e-3  # seconds between two looks at what threads have appended
 WITHDRAWN = 1000  # messages in the queue that nobody wants any more, before room is made
 QUIET = 200e-6  # a plain thread writes at once if it has not for so many seconds
+
+
+class Mark(NamedTuple):
+    """A place in the queue: what was accepted before it, since the beginning."""
+
+    msgs: int
+    bytes: int
+    lines: int
 
 
 class Outbound:
@@ -432,12 +440,26 @@ class Outbound:
         """Payload and header bytes accepted since the beginning."""
         return self._accepted_bytes
 
-    def mark(self) -> tuple[int, int]:
-        """Remember with a PING what is accepted so far; its PONG proves that the server has it."""
-        return self.accepted_msgs, self._accepted_bytes
+    def mark(self) -> Mark:
+        """Remember with a PING, which comes next, what is accepted so far; its PONG proves that the server has it."""
+        return Mark(self.accepted_msgs, self._accepted_bytes, self._lines_taken + len(self.lines))
 
-    def proved(self, mark: tuple[int, int]) -> None:
-        self._proved_msgs, self._proved_bytes = mark
+    def answered(self, mark: Mark) -> bool:
+        """Whether a PONG can be the answer to the PING of this mark: whether that has been written."""
+        return self._lines_taken - self._unwritten_lines() > mark.lines
+
+    def _unwritten_lines(self) -> int:
+        """How many lines of the current batch were not written to their end."""
+        left, count = 0 if self._rest is None else len(self._rest), 0
+        for line in reversed(self._batch):
+            if left <= 0:
+                break
+            left -= len(line) + 2
+            count += 1
+        return count
+
+    def proved(self, mark: Mark) -> None:
+        self._proved_msgs, self._proved_bytes = mark.msgs, mark.bytes
 
     def unproved(self) -> tuple[int, int]:
         """Messages and payload bytes of which it is not proved that the server has them, on a lost connection too."""

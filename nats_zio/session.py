@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from .client import Client
     from .connection import Connection
     from .errors import ServerError
+    from .outbound import Mark
     from .pool import Entry
     from .protocol import ServerErrorInfo
     from .servers import Server
@@ -90,7 +91,7 @@ class Session:
         self._task: zio.Task[None] | None = None
         self._lost: BaseException | None = None  # why the present connection ends
         self._last_error: ServerError | None = None
-        self._pongs: deque[tuple[Waiter | None, tuple[int, int], int]] = deque()
+        self._pongs: deque[tuple[Waiter | None, Mark, int]] = deque()
         self._liveness: Liveness | None = None
         self._leaving: zio.Task[None] | None = None  # a server in lame duck mode
         self._forced = False
@@ -328,7 +329,8 @@ class Session:
         if isinstance(event, protocol.Ping):
             client.outbound.control(protocol.PONG)
         elif isinstance(event, protocol.Pong):
-            if self._pongs:
+            # One that comes before its PING was written was not asked for.
+            if self._pongs and client.outbound.answered(self._pongs[0][1]):
                 waiter, mark, subs_mark = self._pongs.popleft()
                 client.outbound.proved(mark)
                 client.table.unconfirmed.proved(subs_mark)

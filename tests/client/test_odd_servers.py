@@ -115,6 +115,25 @@ def test_pongs_nobody_asked_for_prove_nothing() -> None:
     connected(test)
 
 
+def test_a_pong_that_comes_before_the_ping_was_written_is_not_its_answer() -> None:
+    """The socket takes nothing, so the server cannot have seen what is to be proved."""
+
+    def test(server: ScriptedServer, nc: nats_zio.Client) -> None:
+        up = the_connection(server).up
+        up.allow(0)
+        nc.publish("a", b"x")
+        flushing = zio.spawn(nc.flush)
+        zio.sleep(0.1)
+        server.send(b"PONG\r\n")
+        zio.sleep(0.1)
+        assert not flushing.done
+        up.allow(None)
+        flushing.join(timeout=1)
+        assert [command.verb for command in server.clients[0].commands[-2:]] == ["PUB", "PING"]
+
+    connected(test)
+
+
 def test_pongs_that_come_late_and_together_answer_each_its_own_ping() -> None:
     """Those of flushes that were given up too, so that the next one is not taken for answered."""
 
