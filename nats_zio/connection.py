@@ -67,6 +67,7 @@ def open_connection(
                 if tls is not None and first:
                     stream = secure(stream, server, tls)
                 info, events, alone = _receive_info(stream, parser)
+                _raise_refusal(events)
                 if not first and (tls is not None or info.tls_required):
                     _check_before_tls(server, info, alone)
                     stream = secure(stream, server, tls or TLS())
@@ -130,10 +131,9 @@ def _introduce(
             if isinstance(event, protocol.Pong):
                 return Connection(stream, server, info, parser, [*told, *events], encrypted)
             if isinstance(event, protocol.Err):
-                if _refuses(event.text):
-                    raise server_error(event.text)
+                _raise_refusal([event])
                 told.append(event)
-            if isinstance(event, protocol.Info):
+            elif isinstance(event, protocol.Info):
                 info = info.merged(event.fields)
             elif isinstance(event, protocol.Ping):
                 stream.send_all(protocol.PONG)
@@ -174,9 +174,13 @@ def _connect_fields(options: Options, info: ServerInfo, encrypted: bool) -> dict
     }
 
 
-def _refuses(text: str) -> bool:
-    info = protocol.classify(text)
-    return info.closes or info.kind in AUTH_KINDS
+def _raise_refusal(events: list[Event]) -> None:
+    """Raise the first error with which the server says that it does not take us."""
+    for event in events:
+        if isinstance(event, protocol.Err):
+            info = protocol.classify(event.text)
+            if info.closes or info.kind in AUTH_KINDS:
+                raise server_error(event.text)
 
 
 def server_error(text: str) -> ServerError:

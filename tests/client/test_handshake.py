@@ -155,6 +155,22 @@ def test_info_may_come_anywhere_around_the_pong(answers: list[bytes]) -> None:
     scripted(test)
 
 
+def test_a_server_that_refuses_in_its_greeting_is_told_nothing() -> None:
+    """Not even our name, and no credentials; and its reason is not lost to an error of writing."""
+
+    def test(server: ScriptedServer, asked: list[object]) -> None:
+        server.max_connections = 0
+        with pytest.raises(nats_zio.NoServersError) as caught:
+            nats_zio.connect(server.url, auth=asked.append)
+        (error,) = caught.value.errors.values()
+        assert isinstance(error, nats_zio.ServerError)
+        assert error.text == "maximum connections exceeded"
+        assert asked == []
+        assert server.all_clients[0].received == b""
+
+    scripted(lambda server: test(server, []), users={})
+
+
 def test_a_ping_during_the_handshake_is_answered_before_the_server_goes_on() -> None:
     def answer(client: ServedClient, command: Command) -> bool:
         if command.verb == "CONNECT":

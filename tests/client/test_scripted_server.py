@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +11,7 @@ import pytest
 import nats_zio
 import zio
 from nats_zio import events
-from nats_zio.testing import NatsServer, ScriptedServer
+from nats_zio.testing import ScriptedServer
 from nats_zio.testing.scripted import Permissions, User, covers, matches
 from tests.protocol import record_traffic
 from tests.protocol.reference import Got, read_from_server
@@ -67,161 +67,6 @@ def test_it_answers_recorded_commands_as_the_real_server_did(
     real, ours = (RECORDINGS / f"{name}.bin").read_bytes(), (tmp_path / f"{name}.bin").read_bytes()
     assert comparable(ours) == comparable(real)
     assert without_infos(ours) == without_infos(real)
-
-
-# The same actions of a client, told by what it sees.
-
-Say = Callable[..., None]
-
-
-def core_messaging(nc: nats_zio.Client, say: Say) -> None:
-    plain, wild = nc.subscribe("a.b"), nc.subscribe("a.>")
-    nc.publish("a.b", b"one")
-    nc.publish("a.c", b"two", reply="r")
-    nc.publish("a.b", b"three", headers={"Key": ["x", "y"]})
-    nc.publish("a", b"to nobody")
-    nc.flush()
-    for sub in (plain, wild):
-        while message := sub.try_next():
-            say(sub.subject, message.subject, message.reply, message.data, message.raw_headers)
-    plain.unsubscribe()
-    nc.publish("a.b", b"four")
-    nc.flush()
-    say(plain.closed_reason, wild.pending_msgs, nc.stats)
-
-
-def queue_groups(nc: nats_zio.Client, say: Say) -> None:
-    members = [nc.subscribe("work", queue="team") for _ in range(3)]
-    alone = nc.subscribe("*")
-    for number in range(60):
-        nc.publish("work", b"%d" % number)
-    nc.flush()
-    say(sum(sub.pending_msgs for sub in members), alone.pending_msgs, all(sub.pending_msgs for sub in members))
-
-
-def limits(nc: nats_zio.Client, say: Say) -> None:
-    first = nc.subscribe("n", max_msgs=3)
-    second = nc.subscribe("n")
-    for _ in range(5):
-        nc.publish("n", b"")
-    nc.flush()
-    second.unsubscribe(after=7)
-    for _ in range(5):
-        nc.publish("n", b"")
-    nc.flush()
-    say(len(list(first)), first.closed_reason, len(list(second)), second.closed_reason, nc.stats.in_msgs)
-
-
-def requests(nc: nats_zio.Client, say: Say) -> None:
-    nc.subscribe("echo", cb=lambda message: message.respond(message.data + b"!"))
-    say(nc.request("echo", b"hello").data, nc.request("echo", b"again", headers={"a": "b"}).data)
-    with pytest.raises(nats_zio.NoRespondersError) as caught:
-        nc.request("nobody")
-    say(str(caught.value), nc.stats.in_msgs)
-
-
-def permissions(nc: nats_zio.Client, say: Say) -> None:
-    seen = nc.events()
-    denied = nc.subscribe("secret.plan")
-    hidden = nc.subscribe("work.one", queue="hidden")
-    allowed = nc.subscribe("work.one", queue="other")
-    everything = nc.subscribe(">")
-    nc.publish("secret.plan", b"x")
-    nc.publish('quo"ted', b"x")
-    nc.publish("open", b"x", reply="_R_.reserved.reply")
-    nc.publish("work.one", b"x")
-    with pytest.raises(nats_zio.PermissionDeniedError) as caught:
-        nc.request("secret.service")
-    nc.flush()
-    say(str(caught.value), denied.closed_reason, hidden.closed_reason, allowed.pending_msgs, everything.pending_msgs)
-    for _ in range(len(seen)):
-        event = seen.recv()
-        say(type(event).__name__, str(getattr(event, "error", "")), getattr(event, "subject", ""))
-
-
-def end_by_the_server(nc: nats_zio.Client, say: Say) -> None:
-    """A frame that no client of ours would send: the server closes, and says why."""
-    seen = nc.events()
-    nc.outbound.control(b"NONSENSE\r\n")
-    event = seen.recv()
-    while not isinstance(event, events.Reconnected):
-        say(type(event).__name__, str(getattr(event, "error", "")))
-        event = seen.recv()
-    nc.flush()
-
-
-def silent_end(nc: nats_zio.Client, say: Say) -> None:
-    """Arguments that do not parse: the server closes without a word."""
-    seen = nc.events()
-    nc.outbound.control(b"SUB too many names here\r\n")
-    event = seen.recv()
-    while not isinstance(event, events.Reconnected):
-        say(type(event).__name__)
-        event = seen.recv()
-
-
-def drain(nc: nats_zio.Client, say: Say) -> None:
-    sub = nc.subscribe("d")
-    for _ in range(10):
-        nc.publish("d", b"x")
-    report = nc.drain()
-    say(report.unread_msgs, len(list(sub)), sub.closed_reason, nc.status)
-
-
-ACTIONS = [core_messaging, queue_groups, limits, requests, permissions, end_by_the_server, silent_end, drain]
-
-CONFIG = f"""
-authorization {{
-  users = [
-    {{user: limited, password: {PASSWORD}, permissions: {{
-      publish: {{deny: ["secret.>", "quo\\"ted"]}}, subscribe: {{deny: ["secret.>", "work.* hidden"]}}}}}}
-  ]
-}}
-"""
-
-
-def observe(url: str, action: Callable[[nats_zio.Client, Say], None], **options: Any) -> list[Any]:
-    seen: list[Any] = []
-    user = {"user": "limited", "password": PASSWORD} if action is permissions else {}
-    with nats_zio.connect(url, reconnect_wait=0.01, **user, **options) as nc:
-        action(nc, lambda *what: seen.append(what))
-        seen.append(nc.server_info.headers)
-    return seen
-
-
-@pytest.fixture
-def real_limited(tmp_path: Path) -> Iterator[NatsServer]:
-    config = tmp_path / "server.conf"
-    config.write_text(CONFIG)
-    with NatsServer(config=config) as server:
-        yield server
-
-
-@pytest.mark.parametrize(
-    ("action", "options"),
-    [
-        pytest.param(action, options, id=f"{action.__name__}-{options}")
-        for options in ({}, {"verbose": True, "pedantic": True}, {"no_echo": True})
-        for action in ACTIONS
-        if not (options.get("no_echo") and action in {requests, queue_groups, limits})  # these talk to themselves
-    ],
-)
-def test_clients_see_no_difference(
-    action: Any, options: dict[str, Any], nats_server: NatsServer, real_limited: NatsServer
-) -> None:
-    server = real_limited if action is permissions else nats_server
-    users = limited(PASSWORD) if action is permissions else None
-
-    def scripted(**how: Any) -> list[Any]:
-        with ScriptedServer(users=users) as other:
-            for name, value in how.items():
-                setattr(other, name, value)
-            return observe(other.url, action, **options)
-
-    expected = zio.run(lambda: observe(server.url, action, **options))
-    assert zio.run(scripted) == expected
-    assert run_virtual(scripted, seed=1, network=SimNetwork(1, jitter=0.01, split_reads=0.3)) == expected
-    assert run_virtual(lambda: scripted(split=1), seed=2, network=SimNetwork(2)) == expected
 
 
 @pytest.mark.parametrize("split", [None, 1, 7, 1000])

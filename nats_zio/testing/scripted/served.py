@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from zio.net import Stream
 
     from .commands import Command
+    from .permissions import User
     from .server import ScriptedServer
 
 _RESERVED_REPLY = "_R_."
@@ -102,6 +103,24 @@ class ServedClient:
                 self.stream.connection.reset()
             self._end()
 
+    def look_at_rights(self) -> None:
+        """The server has other users than before."""
+        user = self._user()
+        if user is None:
+            self.close()
+            return
+        self.permissions = user.permissions
+        for sub in list(self.subscriptions.values()):
+            if not self.permissions.may_subscribe(sub.subject, sub.queue):
+                del self.subscriptions[sub.sid]
+                self.error(f"{_not_subscribable(sub.subject, sub.queue)} (sid {_quoted(sub.sid)})")
+        self.server.changed()
+
+    def _user(self) -> User | None:
+        """Who it has logged in as; None if there is no such user, or with another password."""
+        user = (self.server.users or {}).get(self.options.get("user", ""))
+        return user if user is not None and user.password == self.options.get("pass") else None
+
     def info_line(self, **changes: Any) -> bytes:
         """INFO for this client."""
         fields = {**self.server.info_fields(self), **changes}
@@ -111,6 +130,9 @@ class ServedClient:
 
     def serve(self) -> None:
         """Greet, read, obey."""
+        limit = self.server.max_connections
+        if limit is not None and len(self.server.clients) > limit:
+            self.error("maximum connections exceeded", close=True)
         reader = CommandReader(self.server)
         try:
             self._greet()
@@ -270,10 +292,9 @@ class ServedClient:
         if not isinstance(options, dict):
             raise Violation
         self.options = options
-        users = self.server.users
-        if users is not None:
-            user = users.get(options.get("user", ""))
-            if user is None or user.password != options.get("pass"):
+        if self.server.users is not None:
+            user = self._user()
+            if user is None:
                 raise Violation("Authorization Violation")
             self.permissions = user.permissions
             self._known = True
@@ -288,8 +309,7 @@ class ServedClient:
             self.error("Invalid Subject")
             return
         if not self.permissions.may_subscribe(subject, queue):
-            group = f" using queue {_quoted(queue)}" if queue else ""
-            self.error(f"Permissions Violation for Subscription to {_quoted(subject)}{group}")
+            self.error(_not_subscribable(subject, queue))
             return
         limit = self.server.max_subscriptions
         if limit is not None and len(self.subscriptions) >= limit:
@@ -357,6 +377,11 @@ class ServedClient:
 
     def __repr__(self) -> str:
         return f"<ServedClient {self.id}{' gone' if self.gone else ''}>"
+
+
+def _not_subscribable(subject: str, queue: str | None) -> str:
+    group = f" using queue {_quoted(queue)}" if queue else ""
+    return f"Permissions Violation for Subscription to {_quoted(subject)}{group}"
 
 
 def _quoted(text: str) -> str:

@@ -46,6 +46,7 @@ class ScriptedServer:
         name: str = "scripted",
         max_payload: int = 1 << 20,
         max_control_line: int = 4096,
+        max_connections: int | None = None,
         max_subscriptions: int | None = None,
         max_pending: int = 64 << 20,
         ping_interval: float = 120.0,
@@ -61,6 +62,7 @@ class ScriptedServer:
         self.port = port
         self.max_payload = max_payload
         self.max_control_line = max_control_line
+        self.max_connections = max_connections
         self.max_subscriptions = max_subscriptions
         self.max_pending = max_pending
         self.ping_interval = ping_interval
@@ -129,6 +131,16 @@ class ScriptedServer:
             for task in list(self._tasks):
                 task.cancel()
                 wait_done(task)
+
+    def reload(self, users: dict[str, User]) -> None:
+        """Take over these users, as a server does that reads its configuration again.
+
+        Who is no longer among them is disconnected without a word. Subscriptions that are not allowed any more end,
+        and their clients are told.
+        """
+        self.users = users
+        for client in list(self.clients):
+            client.look_at_rights()
 
     # Misbehaviour towards all clients.
 
