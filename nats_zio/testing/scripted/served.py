@@ -130,12 +130,12 @@ class ServedClient:
 
     def serve(self) -> None:
         """Greet, read, obey."""
-        limit = self.server.max_connections
-        if limit is not None and len(self.server.clients) > limit:
-            self.error("maximum connections exceeded", close=True)
         reader = CommandReader(self.server)
         try:
             self._greet()
+            limit = self.server.max_connections
+            if limit is not None and len(self.server.clients) > limit:
+                self.error("maximum connections exceeded", close=True)
             while True:
                 self.reading.wait()
                 data = self.stream.recv(65536)
