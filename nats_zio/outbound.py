@@ -280,10 +280,11 @@ class Outbound:
     def flush(self) -> None:
         """Write what has gathered. In the home loop; never blocks."""
         with self.lock:
-            stream, before = self._stream, self.pending
+            stream, waiting = self._stream, self._room.items
+            before = self.pending if waiting else 0
             if stream is not None and (self.lines or self._rest is not None):
                 self._write(stream)
-            if self._rest is None or (self._room.items and self.pending <= ROOM // 2 and self.pending < before):
+            if self._rest is None or (waiting and self.pending <= ROOM // 2 and self.pending < before):
                 self._room.wake_all()
 
     def _write(self, stream: Stream) -> None:

@@ -118,10 +118,19 @@ class EpollPoller:
                 if events & (4 | select.EPOLLHUP | select.EPOLLERR):
                     pollable.now_writable(ready)
                 continue
+            # now_readable and now_writable, written out: this is every arrival of data there is.
             if events & 1:
-                pollable.now_readable(ready)
+                pollable.readable = True
+                waiter = pollable.reader
+                if waiter is not None and not waiter.state:
+                    waiter.state = WOKEN
+                    ready.append(waiter.fiber)
             if events & 4:
-                pollable.now_writable(ready)
+                pollable.writable = True
+                waiter = pollable.writer
+                if waiter is not None and not waiter.state:
+                    waiter.state = WOKEN
+                    ready.append(waiter.fiber)
 
     def wake(self) -> None:
         os.eventfd_write(self._eventfd, 1)

@@ -63,7 +63,10 @@ class Task(Holder, Generic[T]):
         self.fn: Callable[..., T] | None = fn
         self.args = args
         self.name = name or ""
-        self.context = copy_context() if context is None else context  # an empty one is false
+        if context is None and getcurrent().gr_context:
+            context = copy_context()
+        # None is an empty one, made when it is needed: of 100,000 tasks the collector spent a quarter of the time on them.
+        self.context = context
         self.fiber: Fiber | None = None
         self.owner: Holder | None = None  # on whose behalf a posted call runs
         self.on_done: Callable[[Task[Any]], None] | None = None
@@ -224,7 +227,7 @@ class Task(Holder, Generic[T]):
         self.fn = None
         self.args = ()
         self.fiber = None
-        self.context = None  # type: ignore[assignment]  # an ended task keeps nothing alive,
+        self.context = None  # an ended task keeps nothing alive,
         self.holder = self.scope = None  # type: ignore[assignment]  # not even itself
         del self.parent.kids[self]  # type: ignore[union-attr]
         waiters = self._waiters

@@ -9,11 +9,13 @@ from typing import TYPE_CHECKING, Any, Self
 
 from greenlet import getcurrent
 
-from .._core import FAILED, READ, WOKEN, WRITE, Busy, Cancelled, Closed, Fiber, Waiter, WrongLoop
+from .._core import ARMED, FAILED, READ, WOKEN, WRITE, Busy, Cancelled, Closed, Fiber, Waiter, WrongLoop
 from .stream import Stream
 
 if TYPE_CHECKING:
     from .._core import Loop, Pollable
+
+_NOBODY: Any = None
 
 
 class PolledSocket:
@@ -95,6 +97,8 @@ class SocketStream(Stream):
         self._io = self._polled.io
         self._recv = sock.recv
         self._send = sock.send
+        self._rest = b""
+        self._reader = None if loop.poller.must_arm else Waiter(_NOBODY, None)
 
     @property
     def socket(self) -> socket.socket:
@@ -129,7 +133,23 @@ class SocketStream(Stream):
                     if len(data) < n and data and not io.hangup:
                         io.readable = False
                     return data
-            self._polled.wait_readable(fiber, self)
+            waiter = self._reader
+            if waiter is None or io.reader is not None or fiber.cancelled or self._polled.closed:
+                self._polled.wait_readable(fiber, self)
+                continue
+            # The same, written out and with one waiter for all waits: nobody else has it when a wait has ended.
+            waiter.fiber = fiber
+            waiter.what = self
+            waiter.state = ARMED
+            io.reader = waiter
+            loop.io_waiting += 1
+            state = loop.park(waiter)
+            loop.io_waiting -= 1
+            io.reader = waiter.what = None
+            waiter.fiber = _NOBODY  # or there would be a cycle
+            if state != WOKEN:
+                error, waiter.value = waiter.value, None
+                raise error if state == FAILED else Cancelled
 
     def recv_into(self, buffer: bytearray | memoryview) -> int:
         """Like ``recv``, into ``buffer``; the number of bytes, 0 at the end of the stream."""
