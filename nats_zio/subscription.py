@@ -170,7 +170,7 @@ class Subscription:
         self._waiters.items.append(waiter)
         state = loop.park(waiter) if timeout is None else loop.park_for(waiter, timeout)
         if state == WOKEN:
-            return waiter.value  # type: ignore[no-any-return]
+            return waiter.value if timeout is None else waiter.take()  # type: ignore[no-any-return]
         self._waiters.discard(waiter)
         if state == FAILED:
             raise waiter.value
@@ -448,7 +448,7 @@ class Subscription:
         self._waiters.discard(waiter)
 
     def select_result(self, waiter: Waiter) -> Message:
-        return waiter.value  # type: ignore[no-any-return]
+        return waiter.take()  # type: ignore[no-any-return]
 
     def __enter__(self) -> Self:
         return self

@@ -127,7 +127,7 @@ class Channel(Homed, Generic[T]):
         self._receivers.items.append(waiter)
         state = loop.park(waiter) if timeout is None else loop.park_for(waiter, timeout)
         if state == WOKEN:
-            return waiter.value  # type: ignore[no-any-return]
+            return waiter.value if timeout is None else waiter.take()  # type: ignore[no-any-return]
         self._receivers.discard(waiter)
         if state == FAILED:
             raise waiter.value
@@ -235,7 +235,7 @@ class Channel(Homed, Generic[T]):
         self._receivers.discard(waiter)
 
     def select_result(self, waiter: Waiter) -> T:
-        return waiter.value  # type: ignore[no-any-return]
+        return waiter.take()  # type: ignore[no-any-return]
 
     # Iteration.
 

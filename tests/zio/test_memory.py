@@ -6,6 +6,7 @@ import socket
 import sys
 import threading
 import time
+import weakref
 from types import FrameType
 from typing import Any
 
@@ -42,6 +43,42 @@ def test_tasks_one_after_the_other_leave_nothing_behind() -> None:
         assert len(loop._idle_fibers) < 10
         assert len(loop.timers.heap) < 1100
         assert not loop.ready
+
+    zio.run(main)
+
+
+class Item:
+    """Something to refer to weakly."""
+
+
+@pytest.mark.parametrize("way", ["recv", "send", "select"])
+def test_what_was_handed_over_within_a_timeout_is_not_kept_until_the_time_is_up(way: str) -> None:
+    def main() -> None:
+        channel: zio.Channel[Item] = zio.Channel()
+
+        def receive(timeout: float | None) -> None:
+            if way == "select":
+                zio.select(channel, timeout=timeout)
+            else:
+                channel.recv(timeout)
+
+        def send(item: Item) -> None:
+            channel.send(item, 3600.0 if way == "send" else None)
+
+        item = Item()
+        kept = weakref.ref(item)
+        if way == "send":
+            sender = zio.spawn(send, item)
+            zio.pause()
+            channel.recv()
+            sender.join()
+        else:
+            receiver = zio.spawn(receive, 3600.0)
+            zio.pause()
+            channel.send(item)
+            receiver.join()
+        del item
+        assert kept() is None
 
     zio.run(main)
 

@@ -234,7 +234,7 @@ class Loop:
             return True
         disarm(waiter)
         if state == FAILED:
-            raise waiter.value
+            raise waiter.take()
         if state == TIMED_OUT and not waiter.fiber.cancelled:
             return False
         raise Cancelled

@@ -61,6 +61,11 @@ class Waiter:
         self.fiber.loop.ready.append(self.fiber)
         return True
 
+    def take(self) -> Any:
+        """What it was woken with, which is not kept: the heap of timers may hold the waiter for a long time yet."""
+        value, self.value = self.value, None
+        return value
+
     def expire(self) -> None:
         """The wait's time is up. Called in its turn in the ready queue, so that a wake of the same tick wins."""
         if not self.state:
