@@ -65,7 +65,7 @@ class Task(Holder, Generic[T]):
         self.name = name or ""
         if context is None and getcurrent().gr_context:
             context = copy_context()
-        # None is an empty one, made when it is needed: of 100,000 tasks the collector spent a quarter of the time on them.
+        # None is an empty one, made when needed: with 100,000 tasks the collector spent a quarter of its time on them.
         self.context = context
         self.fiber: Fiber | None = None
         self.owner: Holder | None = None  # on whose behalf a posted call runs
