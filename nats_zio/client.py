@@ -166,7 +166,7 @@ class Client:
         self.draining = Draining(self)
         self._opening = zio.Lock()
         self._close_waiters = WaitQueue()
-        self._restored_waiters: list[Waiter] = []  # who waits for the reconnect
+        self._restored_waiters = WaitQueue()  # who waits for the reconnect
         self.loop = loop
 
     def ready(self) -> None:
@@ -505,8 +505,8 @@ class Client:
         if left is not None and left <= 0:
             raise TimeoutError(f"not connected within {timeout} s")
         waiter = Waiter(fiber, "the reconnect")
-        self._restored_waiters.append(waiter)
-        if not self.loop.wait(waiter, left, self._restored_waiters.remove):
+        self._restored_waiters.push(waiter)
+        if not self.loop.wait(waiter, left, self._restored_waiters.discard):
             raise TimeoutError(f"not connected within {timeout} s")
         self.check_open()
 
@@ -592,8 +592,7 @@ class Client:
             if isinstance(sub, Subscription):
                 sub.close(reason, None)
         self.subscriptions.clear()
-        for waiter in self._restored_waiters:
-            waiter.fail(closed_error(error))
+        self._restored_waiters.fail_all(lambda: closed_error(error))
         self.emit(events.Closed(error))
         for receiver in self._receivers:
             receiver.end(self._failure())
@@ -737,10 +736,7 @@ class Client:
     def connection_made(self) -> None:
         if self._status in (Status.CONNECTING, Status.RECONNECTING):
             self._status = Status.CONNECTED
-        waiters = list(self._restored_waiters)
-        self._restored_waiters.clear()
-        for waiter in waiters:
-            waiter.wake()
+        self._restored_waiters.wake_all()
 
     def _write_failed(self, error: BaseException) -> None:
         self._session.lose(error)
