@@ -15,7 +15,7 @@ SOON = 60.0  # seconds of simulated time in which what must happen has happened
 
 
 def scripted(test: Callable[[ScriptedServer], Any], *, network: SimNetwork | None = None, **server: Any) -> Any:
-    """Run `test(server)`; afterwards no connection may be left."""
+    """Run `test(server)`; afterwards no connection and no task of the client may be left."""
 
     def main() -> Any:
         with ScriptedServer("s1", 4222, **server) as started:
@@ -23,6 +23,9 @@ def scripted(test: Callable[[ScriptedServer], Any], *, network: SimNetwork | Non
             zio.sleep(SOON)
             assert not started.clients, "connections are left"
             assert not zio.lowlevel.here().loop.runtime.network.connections
+        loop = zio.lowlevel.here().loop
+        left = [task for tree in (loop.system, loop.calls) for task in tree.kids or ()]
+        assert not left, f"tasks are left: {left}"
         return result
 
     return run_virtual(main, network=network or SimNetwork(1), seed=1)

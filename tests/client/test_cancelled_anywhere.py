@@ -7,6 +7,7 @@ and again, and cancelled at each of them, and between them; by its task's cancel
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import pairwise
@@ -56,6 +57,18 @@ def connect(case: Case) -> Callable[[], object]:
 @call
 def request(case: Case) -> Callable[[], object]:
     return lambda: case.nc.request("echo", b"?")
+
+
+@call
+def request_without_an_answer(case: Case) -> Callable[[], object]:
+    case.nc.subscribe("mute")
+    case.nc.flush()
+
+    def ask() -> None:
+        with suppress(nats_zio.TimeoutError):
+            case.nc.request("mute", b"?", timeout=0.01)
+
+    return ask
 
 
 @call

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,8 +13,10 @@ import zio
 from nats_zio import Status, events
 from nats_zio.testing import ScriptedServer
 from nats_zio.testing.scripted import Command, ServedClient
+from tests.client.certificates import Authority
 from tests.client.scripted import SOON, connected, kinds, rest, scripted, until
 from zio.testing import SimNetwork, run_virtual
+from zio.testing.sim import Connection
 
 
 def works(nc: nats_zio.Client) -> None:
@@ -302,6 +305,57 @@ def test_a_server_that_takes_seconds_for_everything_is_no_reason_to_leave_it() -
         assert nc.status is Status.CONNECTED
 
     connected(test, options={"ping_interval": 2.0, "max_outstanding_pings": 2})
+
+
+@pytest.mark.parametrize("breaks", ["greeting", "CONNECT", "PING"])
+def test_a_handshake_that_fails_counts_as_an_attempt(breaks: str) -> None:
+    """Though there was a connection: when all are used up the client closes."""
+
+    def test(server: ScriptedServer) -> None:
+        nc = nats_zio.connect(server.url, max_reconnect_attempts=3)
+        zio.sleep(SOON)
+        seen = nc.events()
+        if breaks == "greeting":
+            server.on_client = lambda client: client.close()
+        else:
+            server.on_command = lambda client, command: client.close() if command.verb == breaks else None
+        server.clients[0].close()
+        told = until(seen, events.Closed)
+        assert kinds(told) == [events.Disconnected, *[events.ReconnectFailed] * 3, events.Closed]
+        assert isinstance(told[-1].error, nats_zio.NoServersError)  # type: ignore[attr-defined]
+        assert len(server.all_clients) == 4
+        assert nc.is_closed
+
+    scripted(test)
+
+
+@pytest.mark.parametrize("stalls", ["up", "down"])
+@pytest.mark.parametrize("first", [False, True])
+def test_a_tls_handshake_that_stalls_is_given_up_after_connect_timeout(
+    tmp_path: Path, stalls: str, first: bool
+) -> None:
+    authority = Authority(tmp_path)
+
+    def test(server: ScriptedServer) -> None:
+        network = zio.lowlevel.here().loop.runtime.network
+        stall = True
+
+        def prepare(connection: Connection) -> None:
+            if stall:
+                getattr(connection, stalls).allow(400 if stalls == "down" else 100)  # INFO goes through
+
+        network.on_connect = prepare
+        options: dict[str, Any] = {"tls": nats_zio.TLS(ca=authority.file, handshake_first=first)}
+        start = zio.now()
+        with pytest.raises(nats_zio.NoServersError) as caught:
+            nats_zio.connect(server.url, connect_timeout=2.0, **options)
+        assert isinstance(caught.value.errors[server.url], nats_zio.TimeoutError)
+        assert zio.now() - start == pytest.approx(2.0)
+        stall = False
+        with nats_zio.connect(server.url, **options) as nc:
+            works(nc)
+
+    scripted(test, tls=authority.server_context("s1"), tls_first=first, ping_interval=5)
 
 
 # Kinds of servers.

@@ -171,6 +171,38 @@ def test_in_a_real_cluster(run: Any, monkeypatch: pytest.MonkeyPatch) -> None:
         cluster.servers[0].kill()  # it would take its time
 
 
+@pytest.mark.parametrize("moment", [0.0, 0.5, 3.0])
+def test_a_drain_ends_in_its_order_though_its_server_announces_its_end(moment: float) -> None:
+    """Before, in or after its first steps; the client goes nowhere else, and the handler finishes."""
+
+    def main(servers: Servers) -> None:
+        handled: list[bytes] = []
+
+        def handle(message: nats_zio.Message) -> None:
+            zio.sleep(1)
+            handled.append(message.data)
+
+        nc = nats_zio.connect(URLS, no_randomize=True)
+        nc.subscribe("x", cb=handle)
+        for number in range(5):
+            nc.publish("x", b"%d" % number)
+        nc.flush()
+        seen = nc.events()
+        draining = zio.spawn(nc.drain)
+        zio.sleep(moment)
+        servers["a"].lame_duck()
+        report = draining.join(timeout=30)
+        assert handled == [b"0", b"1", b"2", b"3", b"4"]
+        assert (report.unread_msgs, report.timed_out) == (0, False)
+        assert type(seen.recv(timeout=1)) is events.LameDuck
+        assert [type(event) for event in seen][-1] is events.Closed
+        zio.sleep(60)
+        assert not servers["b"].clients
+
+    for seed in range(6):
+        with_servers(main, "a", "b", seed=seed)
+
+
 def test_a_server_whose_socket_takes_no_more_is_left_and_no_task_is_harmed() -> None:
     """What it had not taken goes to the next one."""
 

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from .permissions import User
     from .server import ScriptedServer
 
+TLS_TIMEOUT = 2.0  # seconds that a client has for the handshake
+
 _RESERVED_REPLY = "_R_."
 
 
@@ -166,7 +168,8 @@ class ServedClient:
         if server.tls is not None:
             if not server.tls_first:
                 self.stream.send_all(greeting)
-            self.stream = self.stream.start_tls(server.tls)
+            with zio.timeout(TLS_TIMEOUT):
+                self.stream = self.stream.start_tls(server.tls)
             if not server.tls_first:
                 return
         self.send(greeting)
