@@ -66,9 +66,10 @@ def open_connection(
                 first = tls is not None and tls.handshake_first
                 if tls is not None and first:
                     stream = secure(stream, server, tls)
-                info, events, alone = _receive_info(stream, parser)
-                _raise_refusal(events)
-                if not first and (tls is not None or info.tls_required):
+                info, events, alone = _receive_info(stream, parser, trusted=first or tls is None)
+                upgrade = not first and (tls is not None or info.tls_required)
+                _raise_refusal(events, trusted=not upgrade)
+                if upgrade:
                     _check_before_tls(server, info, alone)
                     stream = secure(stream, server, tls or TLS())
                     first = True
@@ -85,7 +86,7 @@ def open_connection(
     raise AssertionError("unreachable: a timeout raises")
 
 
-def _receive_info(stream: Stream, parser: Parser[Message]) -> tuple[ServerInfo, list[Event], bool]:
+def _receive_info(stream: Stream, parser: Parser[Message], *, trusted: bool) -> tuple[ServerInfo, list[Event], bool]:
     """INFO, what came with it, and whether that was nothing at all."""
     while True:
         data = _read(stream)
@@ -97,7 +98,7 @@ def _receive_info(stream: Stream, parser: Parser[Message]) -> tuple[ServerInfo, 
             if isinstance(event, protocol.Info):
                 return ServerInfo.from_json(event.fields), events, data.find(b"\n") == len(data) - 1
             if isinstance(event, protocol.Err):
-                raise server_error(event.text)
+                raise server_error(event.text, trusted=trusted)
             raise ProtocolError(f"the server began with {event!r} instead of INFO")
 
 
@@ -174,16 +175,22 @@ def _connect_fields(options: Options, info: ServerInfo, encrypted: bool) -> dict
     }
 
 
-def _raise_refusal(events: list[Event]) -> None:
+def _raise_refusal(events: list[Event], *, trusted: bool = True) -> None:
     """Raise the first error with which the server says that it does not take us."""
     for event in events:
         if isinstance(event, protocol.Err):
             info = protocol.classify(event.text)
             if info.closes or info.kind in AUTH_KINDS:
-                raise server_error(event.text)
+                raise server_error(event.text, trusted=trusted)
 
 
-def server_error(text: str) -> ServerError:
-    """The exception for a -ERR."""
+def server_error(text: str, *, trusted: bool = True) -> ServerError:
+    """The exception for a -ERR.
+
+    One that came in clear where TLS is to come may be anybody's: it must not pass for a refusal of our credentials,
+    which twice in a row would end the attempts.
+    """
     info = protocol.classify(text)
+    if not trusted:
+        return ServerError(f"{info.text} (said in clear, before TLS)")
     return AuthError(info.text) if info.kind in AUTH_KINDS else ServerError(info.text)

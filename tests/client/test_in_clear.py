@@ -82,11 +82,46 @@ def test_more_than_info_before_the_handshake_is_refused(ca: Authority, more: byt
         server.greeting = b'INFO {"tls_required":true}\r\n' + more
         with pytest.raises(nats_zio.NoServersError) as caught:
             nats_zio.connect(server.url, tls=tls, user="ann", password=secret())
-        assert isinstance(caught.value.errors[server.url], nats_zio.ProtocolError)
+        error = caught.value.errors[server.url]
+        assert isinstance(error, nats_zio.ServerError if b"-ERR" in more else nats_zio.ProtocolError)
         (client,) = server.all_clients
         assert client.received == b""
 
     scripted(test)
+
+
+@pytest.mark.parametrize("before", [b"", b'INFO {"tls_required":true}\r\n'], ids=["instead of INFO", "behind INFO"])
+def test_a_refusal_in_clear_may_be_anybodys_and_drops_no_server(ca: Authority, before: bytes) -> None:
+    def test(server: ScriptedServer) -> None:
+        with nats_zio.connect(server.url, tls=ca.client_context(), token=secret(), **OPTIONS) as nc:
+            seen = nc.events()
+            server.greeting = before + b"-ERR 'Authorization Violation'\r\n"
+            server.tls, context = None, server.tls
+            server.clients[0].close()
+            for _ in range(5):
+                failed: Any = until(seen, events.ReconnectFailed)[-1]
+                assert isinstance(failed.error, nats_zio.ServerError)
+                assert not isinstance(failed.error, nats_zio.AuthError)
+                assert "in clear" in str(failed.error)
+            server.greeting, server.tls = None, context
+            until(seen, events.Reconnected)
+
+    scripted(test, tls=ca.server_context("s1"))
+
+
+def test_an_end_right_behind_the_handshake_is_told_and_tried_again(ca: Authority) -> None:
+    def test(server: ScriptedServer) -> None:
+        with nats_zio.connect(server.url, tls=ca.client_context(), token=secret(), **OPTIONS) as nc:
+            seen = nc.events()
+            server.on_command = lambda client, command: client.close()
+            server.clients[0].close()
+            for _ in range(3):
+                failed: Any = until(seen, events.ReconnectFailed)[-1]
+                assert isinstance(failed.error, OSError)
+            server.on_command = None
+            until(seen, events.Reconnected)
+
+    scripted(test, tls=ca.server_context("s1"))
 
 
 @pytest.mark.parametrize("more", GLUED, ids=repr)
