@@ -203,6 +203,23 @@ def test_a_drain_ends_in_its_order_though_its_server_announces_its_end(moment: f
         with_servers(main, "a", "b", seed=seed)
 
 
+def test_a_client_that_was_sent_away_before_it_had_left_stays_where_it_is_then() -> None:
+    def main(servers: Servers) -> None:
+        with nats_zio.connect(URLS, no_randomize=True) as nc:
+            seen = nc.events()
+            servers["a"].lame_duck()
+            next_event(seen, events.LameDuck)
+            servers["a"].stop()
+            next_event(seen, events.Reconnected)
+            zio.sleep(60)
+            assert nc.connected_url == "nats://b:4222"
+            assert nc.stats.reconnects == 1
+            assert len(seen) == 0
+
+    for seed in range(6):
+        with_servers(main, "a", "b", seed=seed)
+
+
 def test_a_server_whose_socket_takes_no_more_is_left_and_no_task_is_harmed() -> None:
     """What it had not taken goes to the next one."""
 
