@@ -67,6 +67,18 @@ def test_a_url_with_or_without_scheme_names_a_server(run: Run, nats_server: Nats
     run(main)
 
 
+def test_an_address_of_ipv6_stands_in_brackets(run: Run) -> None:
+    with NatsServer(host="::1") as server:
+
+        def main() -> None:
+            with nats_zio.connect(f"nats://[::1]:{server.port}") as nc:
+                nc.flush()
+                assert nc.connected_url == f"nats://[::1]:{server.port}"
+                assert nc.servers == [f"nats://[::1]:{server.port}"]
+
+        run(main)
+
+
 @pytest.mark.parametrize("as_list", [False, True])
 def test_the_first_server_of_several_that_answers_is_taken(
     run: Run, nats_server: NatsServer, unused: str, as_list: bool

@@ -54,6 +54,28 @@ def test_subscriptions_go_on_and_deliver_once(run: Run, server: NatsServer) -> N
     run(main)
 
 
+def test_ten_thousand_subscriptions_and_their_groups_go_on(run: Run, server: NatsServer) -> None:
+    count = 10_000
+
+    def main() -> None:
+        with nats_zio.connect(server.url, **FAST) as nc:
+            subs = [nc.subscribe(f"a.{number}", queue="team" if number % 2 else None) for number in range(count)]
+            nc.flush(timeout=LIMIT)
+            events = nc.events()
+            _lose(server, events)
+            _regain(server, events)
+            nc.flush(timeout=LIMIT)
+            assert server.monitor("/subsz")["num_subscriptions"] >= count
+            for number in range(count):
+                nc.publish(f"a.{number}", b"%d" % number)
+            nc.flush(timeout=LIMIT)
+            assert [[int(message.data) for message in sub.next_batch(10)] for sub in subs] == [
+                [number] for number in range(count)
+            ]
+
+    run(main)
+
+
 def test_unsubscribed_and_subscribed_while_disconnected_is_what_counts_afterwards(run: Run, server: NatsServer) -> None:
     def main() -> None:
         with nats_zio.connect(server.url, **FAST) as nc:

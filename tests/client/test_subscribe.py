@@ -371,6 +371,22 @@ def test_select_takes_from_whichever_is_ready_and_leaves_the_others(
     run(main)
 
 
+def test_select_over_several_that_are_always_ready_starves_none(
+    run: Run, nats_server: NatsServer, subject: str
+) -> None:
+    def main() -> None:
+        with nats_zio.connect(nats_server.url) as nc:
+            subs = [nc.subscribe(f"{subject}.{number}") for number in range(5)]
+            for number in range(5):
+                for _ in range(200):
+                    nc.publish(f"{subject}.{number}", b"x")
+            nc.flush()
+            taken = Counter(zio.select(*subs, timeout=LIMIT)[0] for _ in range(100))
+            assert all(taken[sub] >= 10 for sub in subs)
+
+    run(main)
+
+
 def test_select_over_an_ended_subscription_raises_with_it_as_the_source(
     run: Run, nats_server: NatsServer, subject: str
 ) -> None:
