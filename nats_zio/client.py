@@ -25,6 +25,7 @@ from zio.lowlevel import (
 )
 
 from . import events, lazy
+from .backpressure import ReaderGate
 from .closed_reason import ClosedReason
 from .draining import DRAIN_TIMEOUT, Draining, DrainReport
 from .errors import (
@@ -155,6 +156,7 @@ class Client:
         self.outbound.opener = self._open_once
         self.table = SubscriptionTable(self)
         self.subscriptions = self.table.entries
+        self.gate = ReaderGate(self)
         self.requests = Requests(self, loop)
         self._session = Session(self, self._servers)
         self._status = Status.CONNECTING
@@ -359,7 +361,8 @@ class Client:
 
         Beyond ``pending_msgs`` messages or ``pending_bytes`` bytes not yet taken (None: no limit; left out: the
         client's options) messages are dropped and counted: new ones, with ``overflow="drop_old"`` the oldest; with
-        ``"error"`` the subscription ends with SlowConsumerError.
+        ``"error"`` the subscription ends with SlowConsumerError. With ``"block"`` nothing is dropped: with twice the
+        limits pending nothing is read from the connection, unless a call of the client waits for an answer.
 
         BadSubjectError, OptionError, ConnectionClosedError, DrainingError. Never blocks, except with ``confirm``:
         then it returns when the server has accepted it, or raises PermissionDeniedError, ServerError or, after
@@ -724,6 +727,15 @@ class Client:
         self._session.reconnect_anyway()
 
     # For the session and the subscriptions, at home.
+
+    @property
+    def awaits_pong(self) -> bool:
+        """Whether a flush or the like is under way."""
+        return self._session.awaits_pong
+
+    def is_subscription(self, source: object) -> bool:
+        """Whether this is a subscription of this client."""
+        return isinstance(source, Subscription) and source.belongs_to(self)
 
     def ping(self) -> None:
         """Send a PING whose PONG nobody waits for."""

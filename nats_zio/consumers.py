@@ -17,25 +17,24 @@ if TYPE_CHECKING:
 class Consumers:
     """The consumers of one subscription."""
 
-    def __init__(self, sub: Subscription, client: Client) -> None:
+    def __init__(self, client: Client) -> None:
         self.runner: HandlerRunner | None = None  # of its handler
-        self._sub = sub
         self._client = client
         self._loops: dict[object, Any] = {}  # those under way, with the task or thread that began them
         self._watchers = WaitQueue()  # who waits until all is consumed
 
-    def loop_began(self) -> object:
+    def loop_began(self, sub: Subscription) -> object:
         """A loop over the messages begins; returns what names it."""
         name = object()
         self._loops[name] = current_holder()
-        self._client.in_use[self._sub] = None
+        self._client.in_use[sub] = None
         return name
 
-    def loop_ended(self, name: object) -> None:
+    def loop_ended(self, sub: Subscription, name: object) -> None:
         """That loop has ended. From any thread."""
         self._loops.pop(name, None)
         if not self._loops:
-            self._client.in_use.pop(self._sub, None)
+            self._client.in_use.pop(sub, None)
         loop = self._client.loop
         if self._watchers.items and not loop.closed and not loop.forked:
             loop.urgent(self.look_again)
@@ -56,14 +55,14 @@ class Consumers:
             return self.runner.idle(excused)
         return all(owner in excused or getattr(owner, "done", False) for owner in list(self._loops.values()))
 
-    def wait_settled(self, seconds: float | None) -> bool:
+    def wait_settled(self, sub: Subscription, seconds: float | None) -> bool:
         """Wait until ``settled``; False after ``seconds``."""
         fiber = getcurrent()
         assert type(fiber) is Fiber
         clock = fiber.loop.clock
         deadline = None if seconds is None else clock.now() + seconds
         while True:
-            waiter = Waiter(fiber, self._sub)
+            waiter = Waiter(fiber, sub)
             self._watchers.push(waiter)  # before the look: a thread that empties the queue then sees it
             left = None if deadline is None else deadline - clock.now()
             settled = self.settled()

@@ -95,7 +95,7 @@ class Draining:
                     sub.close(ClosedReason.DRAINED, None)
         with self._not_waited_for():
             for sub in subs:
-                if not sub.consumers.wait_settled(self._left(deadline)):
+                if not sub.consumers.wait_settled(sub, self._left(deadline)):
                     raise TimeoutError(f"{sub!r} was not handled within {timeout} s")
 
     def _send_all(self, deadline: float | None) -> None:

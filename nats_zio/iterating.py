@@ -31,7 +31,7 @@ class MessageIterator:
         self._loop = loop
         self._popleft = popleft
         self._wait_for_one = wait
-        self._name: object = sub.consumers.loop_began()
+        self._name: object = sub.consumers.loop_began(sub)
 
     def __iter__(self) -> Self:
         return self
@@ -63,6 +63,6 @@ class MessageIterator:
             raise
 
     def _end(self) -> None:
-        self._sub.consumers.loop_ended(self._name)
+        self._sub.consumers.loop_ended(self._sub, self._name)
 
     __del__ = _end

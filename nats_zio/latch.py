@@ -3,15 +3,23 @@
 from __future__ import annotations
 
 import threading
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 
 class ThreadLatch:
-    """A value or an error that comes once. ``zio.lowlevel.wait_in_thread`` waits for it."""
+    """A value or an error that comes once. ``zio.lowlevel.wait_in_thread`` waits for it.
 
-    __slots__ = ("_lock", "error", "settled", "value")
+    ``what`` says what the thread waits on; ``on_wait`` is called when it has begun to.
+    """
 
-    def __init__(self) -> None:
+    __slots__ = ("_lock", "_on_wait", "error", "settled", "value", "what")
+
+    def __init__(self, what: object = None, on_wait: Callable[[], None] | None = None) -> None:
+        self.what = what
+        self._on_wait = on_wait
         self._lock = threading.Lock()
         self._lock.acquire()
         self.settled = False
@@ -34,6 +42,8 @@ class ThreadLatch:
 
     def wait(self, seconds: float) -> bool:
         """Until it is settled or interrupted, at most ``seconds``."""
+        if self._on_wait is not None:
+            self._on_wait()
         return self._lock.acquire(timeout=max(seconds, 0))
 
     def interrupt(self) -> None:

@@ -23,6 +23,7 @@ class Liveness:
         self, interval: float, max_pings: int, ping: Callable[[], None], give_up: Callable[[int], None]
     ) -> None:
         self.heard = True
+        self.held = False  # nobody reads just now, so that nothing is heard says nothing
         self._interval = interval
         self._max_pings = max_pings
         self._ping = ping
@@ -45,7 +46,7 @@ class Liveness:
     def expire(self) -> None:
         if self._stopped:
             return
-        if self.heard:
+        if self.heard or self.held:
             self.heard = False
             self._unanswered = 0
         elif self._unanswered >= self._max_pings:

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     # The servers' URLs and the last INFO in; out the URL to try next and the seconds to wait before, or one, or none.
     NextServer = Callable[[list[str], ServerInfo], tuple[str | None, float | None] | str | None]
 
-Overflow = Literal["drop_new", "drop_old", "error"]
+Overflow = Literal["drop_new", "drop_old", "block", "error"]
 RunCallbacks = Literal["task", "thread"]
 
 _SWITCHES = (

@@ -6,8 +6,9 @@ from collections import deque
 from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
+    from collections.abc import Callable, Hashable, Iterable, Iterator
 
+    from .backpressure import Backlog
     from .message import Message
 
 
@@ -22,12 +23,39 @@ class Pending(Protocol):
     def __iter__(self) -> Iterator[Message]: ...
 
 
+class CountedQueue(deque[Any]):
+    """A deque that tells a backlog what comes and goes."""
+
+    def __init__(self, backlog: Backlog) -> None:
+        super().__init__()
+        self._backlog = backlog
+
+    def append(self, message: Message) -> None:
+        self.extend((message,))
+
+    def extend(self, messages: Iterable[Message]) -> None:
+        self._backlog.came(messages)
+        super().extend(messages)
+
+    def popleft(self) -> Message:
+        message: Message = super().popleft()
+        self._backlog.went(message)
+        return message
+
+
 class Lane(deque[Any]):
     """The messages for one of several workers, each with its number in the order of arrival."""
 
+    def __init__(self, backlog: Backlog | None) -> None:
+        super().__init__()
+        self._backlog = backlog
+
     def popleft(self) -> Message:
         """The first message."""
-        return super().popleft()[1]  # type: ignore[no-any-return]
+        message: Message = super().popleft()[1]
+        if self._backlog is not None:
+            self._backlog.went(message)
+        return message
 
 
 class KeyedQueue:
@@ -36,22 +64,26 @@ class KeyedQueue:
     def __init__(
         self,
         key: Callable[[Message], Hashable],
-        lanes: Sequence[Lane],
+        workers: int,
         failed: Callable[[Message, Exception], None],
+        backlog: Backlog | None,
     ) -> None:
+        self.lanes = [Lane(backlog) for _ in range(workers)]
         self._key = key
-        self._lanes = lanes
         self._failed = failed
+        self._backlog = backlog
         self._arrived = 0
 
     def append(self, message: Message) -> None:
         """Add it to its lane; if there is none, because ``key`` raises, it is handed to ``failed``."""
         try:
-            lane = self._lanes[hash(self._key(message)) % len(self._lanes)]
+            lane = self.lanes[hash(self._key(message)) % len(self.lanes)]
         except Exception as exc:
             self._failed(message, exc)
             return
         self._arrived += 1
+        if self._backlog is not None:
+            self._backlog.came((message,))
         lane.append((self._arrived, message))
 
     def extend(self, messages: Iterable[Message]) -> None:
@@ -62,7 +94,7 @@ class KeyedQueue:
         """The message that came first of all."""
         while True:
             heads = []
-            for lane in self._lanes:
+            for lane in self.lanes:
                 try:
                     heads.append((lane[0][0], lane))
                 except IndexError:
@@ -75,13 +107,13 @@ class KeyedQueue:
                 continue
 
     def clear(self) -> None:
-        for lane in self._lanes:
+        for lane in self.lanes:
             lane.clear()
 
     def __len__(self) -> int:
-        return sum(map(len, self._lanes))
+        return sum(map(len, self.lanes))
 
     def __iter__(self) -> Iterator[Message]:
-        for lane in self._lanes:
+        for lane in self.lanes:
             for _, message in list(lane):
                 yield message

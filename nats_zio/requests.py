@@ -61,6 +61,7 @@ class Requests:
 
     def __init__(self, client: Client, loop: Loop) -> None:
         self._client = client
+        self._gate = client.gate
         self._inbox = ""
         self.prefix = b""  # of reply subjects
         self._skip = 0
@@ -108,6 +109,8 @@ class Requests:
         outbound.accepted = accepted
         waiter = Waiter(fiber, "a reply")
         self._pending[token] = (waiter, line, subject, deadline)
+        if self._gate.shut:
+            self._gate.look_again()
         if self._denied is not None:
             self.close(self._denied)
         if deadline < self._deadlines.next:
@@ -246,6 +249,8 @@ class Requests:
     def add(self, token: str, waiter: Replied, line: bytes, subject: str) -> None:
         """From now on a reply with ``token`` wakes ``waiter``. The line tells after a disconnect if it was written."""
         self._pending[token] = (waiter, line, subject, inf)
+        if self._gate.shut:
+            self._gate.look_again()
         if self._denied is not None:  # after the entry was made: a plain thread may be overtaken by the refusal
             self.close(self._denied)
 

@@ -190,7 +190,7 @@ class Session:
         if connection is None or liveness is None:  # lost before this task had its turn
             return self._lost or DisconnectedError("the connection was lost")
         recv, feed = connection.stream.recv, connection.parser.feed
-        subs = client.subscriptions
+        subs, gate = client.subscriptions, client.gate
         parser = connection.parser
         size = READ_SIZE
         try:
@@ -207,6 +207,8 @@ class Session:
                         sub.deliver(messages, bound)
                 for event in control:
                     self._handle(event)
+                if gate.shut:
+                    gate.pass_through(liveness, lambda: self.connection is connection)
                 got = len(data)
                 if got == size:
                     size = min(size * 2, MAX_READ)
@@ -238,6 +240,7 @@ class Session:
             self._leaving.cancel()
             self._leaving = None
         connection.stream.close()
+        client.gate.look_again()
         msgs, size = client.outbound.disconnected()
         pongs, self._pongs = self._pongs, deque()
         for waiter, *_ in pongs:
@@ -390,7 +393,14 @@ class Session:
         """Send a PING; ``waiter`` is woken by its PONG, or fails when the connection breaks first."""
         outbound = self._client.outbound
         self._pongs.append((waiter, outbound.mark(), self._client.table.unconfirmed.mark()))
+        if self._client.gate.shut:
+            self._client.gate.look_again()
         outbound.control(protocol.PING)
+
+    @property
+    def awaits_pong(self) -> bool:
+        """Whether somebody waits for a PONG."""
+        return any(waiter is not None and not waiter.state for waiter, *_ in self._pongs)
 
     def _stale(self, pings: int) -> None:
         self.lose(

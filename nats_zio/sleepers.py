@@ -19,12 +19,19 @@ if TYPE_CHECKING:
 class Sleepers(deque[ThreadLatch]):
     """The threads asleep, in order of their coming."""
 
-    def sleep(self, ready: Callable[[], bool], seconds: float | None) -> bool:
+    def sleep(
+        self,
+        ready: Callable[[], bool],
+        seconds: float | None,
+        what: object = None,
+        on_wait: Callable[[], None] | None = None,
+    ) -> bool:
         """Block this plain thread until roused, or return at once if it is ``ready()``; False after ``seconds``.
 
-        Raises Cancelled, or whatever interrupts the thread: then another one is roused in its place.
+        ``what`` and ``on_wait`` are those of a latch. Raises Cancelled, or whatever interrupts the thread: then another
+        one is roused in its place.
         """
-        latch = ThreadLatch()
+        latch = ThreadLatch(what, on_wait)
         self.append(latch)
         # Only now a look at what there is: the loop adds to it first, and then looks for sleepers.
         try:

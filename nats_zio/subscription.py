@@ -24,10 +24,12 @@ from zio.lowlevel import (
     Waiter,
     WaitQueue,
     call_elsewhere,
+    current_owner,
     edit_elsewhere,
     refuse_to_block_here,
 )
 
+from .backpressure import Backlog
 from .closed_reason import ClosedReason
 from .consumers import Consumers
 from .errors import Error, SlowConsumerError, SubscriptionClosedError, SubscriptionLostError, TimeoutError
@@ -35,7 +37,7 @@ from .handlers import HandlerRunner
 from .iterating import MessageIterator
 from .limits import fit_in, size_of
 from .options import check_limit
-from .pending import KeyedQueue, Lane
+from .pending import CountedQueue, KeyedQueue
 from .sleepers import Sleepers
 
 if TYPE_CHECKING:
@@ -72,7 +74,10 @@ class Subscription:
         self.closed_reason: ClosedReason | None = None
         self._client = client
         self._loop: Loop = client.loop
-        self._queue: Pending = deque()
+        self._backlog: Backlog | None = None
+        if terms.overflow == "block":
+            self._backlog = Backlog(self, client, terms.pending_msgs, terms.pending_bytes)
+        self._queue: Pending = deque() if self._backlog is None else CountedQueue(self._backlog)
         self._waiters = WaitQueue()
         self._sleepers = Sleepers()
         self._received = 0  # since the beginning, dropped ones included
@@ -89,7 +94,7 @@ class Subscription:
         self._slow = False
         self._max_msgs = terms.max_msgs
         self._error: BaseException | None = None  # what next() raises in the end
-        self.consumers = Consumers(self, client)
+        self.consumers = Consumers(client)
         self._runner: HandlerRunner | None = None
         if terms.cb is not None:
             self._runner = self._make_runner(terms.cb, terms)
@@ -99,9 +104,8 @@ class Subscription:
         client, on_idle = self._client, self.consumers.look_again
         if terms.key is None or terms.workers == 1:
             return HandlerRunner(self, cb, client, [self._queue], terms.workers, on_idle)
-        lanes = [Lane() for _ in range(terms.workers)]
-        self._queue = KeyedQueue(terms.key, lanes, partial(client.callback_failed, self))
-        return HandlerRunner(self, cb, client, lanes, 1, on_idle)
+        keyed = self._queue = KeyedQueue(terms.key, terms.workers, partial(client.callback_failed, self), self._backlog)
+        return HandlerRunner(self, cb, client, keyed.lanes, 1, on_idle)
 
     # Taking messages.
 
@@ -141,7 +145,8 @@ class Subscription:
         until = None if timeout is None else monotonic() + timeout
         self.consumers.emptied()
         while True:
-            arrived = self._sleepers.sleep(self._something_to_say, None if until is None else until - monotonic())
+            left = None if until is None else until - monotonic()
+            arrived = self._sleepers.sleep(self._something_to_say, left, self, self._waits)
             try:
                 return self._queue.popleft()
             except IndexError:  # another thread was faster
@@ -166,6 +171,9 @@ class Subscription:
         loop = fiber.loop
         if fiber.cancelled:
             loop.checkpoint(fiber)
+        if self._backlog is not None:
+            self._backlog.consumed_by(current_owner())
+        self._waits()
         waiter = Waiter(fiber, self)
         self._waiters.items.append(waiter)
         state = loop.park(waiter) if timeout is None else loop.park_for(waiter, timeout)
@@ -177,6 +185,12 @@ class Subscription:
         if state == TIMED_OUT and not fiber.cancelled:
             raise TimeoutError(f"no message on {self.subject!r} within {timeout} s")
         raise zio.Cancelled
+
+    def _waits(self) -> None:
+        """Somebody is about to wait for a message: a held reader looks whether it is one it has to go on for."""
+        gate = self._client.gate
+        if gate.shut:
+            gate.look_again()
 
     def try_next(self) -> Message | None:
         """The next message if one is pending, else None. SubscriptionClosedError when ended and empty. Never waits."""
@@ -261,6 +275,8 @@ class Subscription:
 
     def _set_limits(self, msgs: int | None, size: int | None) -> None:
         self._limit_msgs, self._limit_bytes = msgs, size
+        if self._backlog is not None:
+            self._backlog.set_limits(msgs, size)
 
     # Counters.
 
@@ -352,6 +368,13 @@ class Subscription:
 
     def _take_in_counted(self, messages: list[Message]) -> None:
         """The limits are near: count exactly, message by message."""
+        if self._backlog is not None:
+            self._queue.extend(messages)
+            self._bytes_bound = self._backlog.size
+            if self._backlog.overflows() and not self._slow:
+                self._slow = True
+                self._client.slow_consumer(self)
+            return
         waiting = len(self._waiters) + len(self._sleepers) if self._runner is None else 0
         dropped, self._bytes_bound = fit_in(
             messages,
@@ -377,11 +400,17 @@ class Subscription:
             self._client.table.unsubscribe(self)
             self.close(ClosedReason.SLOW_CONSUMER, SlowConsumerError(self.subject, self._dropped))
 
+    def belongs_to(self, client: Client) -> bool:
+        """Whether it is one of this client."""
+        return self._client is client
+
     def close(self, reason: ClosedReason, error: BaseException | None) -> None:
         """It has ended. What is pending stays readable; who waits, with nothing pending, is told."""
         if self.closed_reason is None:
             self.closed_reason = reason
             self._error = error
+            if self._backlog is not None:
+                self._backlog.end()
             self._serve_waiters()
             self._waiters.fail_all(self._closed_error)
             self._sleepers.rouse(len(self._sleepers))
@@ -442,6 +471,9 @@ class Subscription:
             raise self._closed_error() from None
 
     def select_arm(self, waiter: Waiter) -> None:
+        if self._backlog is not None:
+            self._backlog.consumed_by(current_owner())
+        self._waits()
         self._waiters.push(waiter)
 
     def select_disarm(self, waiter: Waiter) -> None:

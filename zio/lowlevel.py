@@ -28,6 +28,7 @@ from ._core import (
     threads_in_scopes,
     wait_done,
     wait_in_thread,
+    waits_on,
 )
 
 __all__ = [
@@ -55,4 +56,5 @@ __all__ = [
     "threads_in_scopes",
     "wait_done",
     "wait_in_thread",
+    "waits_on",
 ]

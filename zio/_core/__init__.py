@@ -27,6 +27,7 @@ from .foreign import (
     inner_packages,
     refuse_to_block_here,
     wait_in_thread,
+    waits_on,
 )
 from .homed import Homed
 from .poller import READ, WRITE, Pollable
@@ -86,5 +87,6 @@ __all__ = [
     "threads_in_scopes",
     "wait_done",
     "wait_in_thread",
+    "waits_on",
     "worker_loop",
 ]

@@ -281,6 +281,26 @@ def current_owner() -> Holder:
     return owner or holder
 
 
+def waits_on(holder: Holder) -> object | None:
+    """What a task or a plain thread waits on at this moment: the ``what`` of a wait, or a thread's latch.
+
+    Of a call that was posted to another loop, what that waits on there. None if it does not wait. From any thread; what
+    it returns may be over by then.
+    """
+    seen: Holder | None = holder
+    while seen is not None:
+        if isinstance(seen, ThreadHolder):
+            what: object | None = seen.blocked
+        else:
+            fiber = getattr(seen, "fiber", None)
+            waiter = None if fiber is None else fiber.waiter
+            what = None if waiter is None or waiter.state else waiter.what
+        if not isinstance(what, ForeignCall):
+            return what
+        seen = what.task
+    return None
+
+
 class Latch(Protocol):
     """What a plain thread waits for outside the loop: ``wait`` for at most so many seconds; ``settled`` at the end.
 
