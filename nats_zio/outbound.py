@@ -145,12 +145,12 @@ class Outbound:
     def withdraw(self, line: bytes) -> None:
         """The message with this command line is not wanted any more: if it waits for a connection, it is not sent.
 
-        From any thread. A message that goes to a connection is left alone.
+        From any thread, a finalizer too. A message that goes to a connection is left alone.
         """
         if self._stream is None:
             self._withdrawn[id(line)] = line
             if len(self._withdrawn) >= WITHDRAWN:
-                self._loop.post(self._make_room, optional=True)
+                self._loop.urgent(self._make_room)
 
     def _make_room(self) -> None:
         """Take what was withdrawn out of a queue that waits for a connection. In the home loop."""
