@@ -16,6 +16,7 @@ import greenlet
 import pytest
 
 import zio
+from tests.zio.helpers_scripts import run_script
 from zio import Channel, Condition, Event, Future, Lock, Semaphore
 from zio._core import foreign
 from zio._core.cancel import ThreadHolder
@@ -930,6 +931,15 @@ def test_a_blocking_call_beside_asyncio_works_and_warns_once(
     assert [warning.category for warning in caught] == [RuntimeWarning]
     assert "asyncio" in str(caught[0].message)
     assert caught[0].filename == __file__
+
+
+# The end of a thread.
+
+
+def test_a_thread_may_end_while_another_one_holds_what_it_has_left() -> None:
+    """greenlet 3.5.6 crashes the process there, unless it is told not to search for the holder."""
+    done = run_script("threads_end_held.py")
+    assert (done.returncode, done.stdout, done.stderr) == (0, "well\n", "")
 
 
 # Stress.

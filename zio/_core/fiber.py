@@ -9,12 +9,18 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from greenlet import greenlet
+from greenlet import _greenlet, greenlet
 
 if TYPE_CHECKING:
     from .scheduler import Loop
     from .task import Task
     from .waiter import Waiter
+
+# When a thread has ended and its main greenlet is held by one reference more, greenlet searches the heap for the
+# holder; if that is another thread, and it lets go in that moment, greenlet (3.5.6) crashes the process. A thread that
+# ends with an error that another one gave it is enough: the frames of its calls hold the greenlet. Without the search
+# nothing piles up.
+_greenlet.enable_optional_cleanup(False)
 
 
 class Fiber(greenlet):
