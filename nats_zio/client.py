@@ -60,6 +60,7 @@ if TYPE_CHECKING:
 
     from zio.lowlevel import Loop
 
+    from .connection import Connection
     from .events import Event, Receiver
     from .framing import Data
     from .message import Message
@@ -725,6 +726,17 @@ class Client:
     def _force_reconnect(self) -> None:
         self.check_open()
         self._session.reconnect_anyway()
+
+    # For a thread that reads its reply itself.
+
+    @property
+    def connection(self) -> Connection | None:
+        """The connection there is just now."""
+        return self._session.connection
+
+    def heard(self) -> None:
+        """Something has come over it."""
+        self._session.heard()
 
     # For the session and the subscriptions, at home.
 

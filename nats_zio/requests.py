@@ -23,6 +23,7 @@ from zio.lowlevel import (
     Waiter,
     call_elsewhere,
     refuse_to_block_here,
+    threads_in_scopes,
     wait_in_thread,
 )
 
@@ -31,6 +32,7 @@ from .errors import DisconnectedError, NoRespondersError, TimeoutError
 from .framing import REMEMBERED, payload
 from .latch import ThreadLatch
 from .replies import Gathering
+from .shortcut import read_reply
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -152,11 +154,18 @@ class Requests:
             line, body = b"%b%b %d" % (prefix, token.encode(), len(data)), data
         else:
             line, body = self._lines(subject, data, token, headers)
+        alone = not self._pending
+        inbox = self.prefix
         self.add(token, reply, line, subject)
-        start = monotonic()
+        until = None if timeout is None else monotonic() + timeout
         try:
             client.send_elsewhere(line, body, timeout, at_once=True)
-            arrived = wait_in_thread(reply, None if timeout is None else timeout - (monotonic() - start))
+            if alone and not threads_in_scopes:
+                message = read_reply(client, inbox, token, reply, until)
+                if message is not None:
+                    self.forget(token)
+                    return message
+            arrived = wait_in_thread(reply, None if until is None else until - monotonic())
         except BaseException:
             self.forget(token)
             raise

@@ -389,6 +389,11 @@ class Session:
 
     # Pings.
 
+    def heard(self) -> None:
+        """Something has come over the present connection, and was read by someone else."""
+        if self._liveness is not None:
+            self._liveness.heard = True
+
     def ping(self, waiter: Waiter | None) -> None:
         """Send a PING; ``waiter`` is woken by its PONG, or fails when the connection breaks first."""
         outbound = self._client.outbound

@@ -1060,7 +1060,10 @@ NOT_BLOCKING = {
     *("net.unix.UnixListener.close", "net.SystemNetwork.resolve"),  # the inner part of net.resolve
     *("net.sockets.Listener.__enter__", "net.sockets.Listener.__exit__", "net.sockets.Listener.__iter__"),
     *("net.sockets.Listener.close", "net.sockets.SocketStream.close", "net.sockets.SocketStream.send_some"),
-    *("net.sockets.PolledSocket.close", "net.sockets.PolledSocket.fiber"),
+    *("net.sockets.PolledSocket.close", "net.sockets.PolledSocket.fiber", "net.sockets.shut_down"),
+    *("net.stream.Stream.lend", "net.sockets.SocketStream.lend"),  # gives a task nothing
+    *("net.stream.Stream.end_loan", "net.sockets.SocketStream.end_loan"),
+    *each_of("net.sockets.Loan", "wait peek skip"),  # which no task ever has
     *("net.sockets.PolledSocket.wait_readable", "net.sockets.PolledSocket.wait_writable"),  # parts of recv and send
     *("net.stream.Stream.__enter__", "net.stream.Stream.__exit__"),
     *("net.stream.Stream.close", "net.stream.Stream.recv", "net.stream.Stream.send_all"),  # abstract

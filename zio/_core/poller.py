@@ -30,13 +30,15 @@ WRITE = 2
 class Pollable:
     """What the poller knows of one fd, for as long as its owner keeps it open."""
 
-    __slots__ = ("fd", "hangup", "readable", "reader", "writable", "writer")
+    __slots__ = ("awaits_room", "fd", "hangup", "lent_to", "readable", "reader", "writable", "writer")
 
     def __init__(self, fd: int) -> None:
         self.fd = fd
         self.readable = True
         self.writable = True
         self.hangup = False
+        self.lent_to: int | None = None  # the plain thread that reads here in our stead
+        self.awaits_room = True  # registered for writability; no more when it was lent once, until someone waits for it
         self.reader: Waiter | None = None
         self.writer: Waiter | None = None
 
@@ -56,12 +58,14 @@ class Pollable:
 
 
 class Poller(Protocol):
-    """``must_arm``: ``arm`` has to be called before each wait (level-triggered back ends)."""
+    """``must_arm``: ``arm`` has to be called before each wait (level-triggered back ends). ``can_lend``: see Loan."""
 
     must_arm: bool
+    can_lend: bool
 
     def add(self, fd: int) -> Pollable: ...
     def arm(self, pollable: Pollable, direction: int) -> None: ...
+    def register(self, pollable: Pollable) -> None: ...
     def remove(self, pollable: Pollable) -> None: ...
     def poll(self, timeout: float | None, ready: deque[Any]) -> None: ...
     def wake(self) -> None: ...
@@ -74,6 +78,7 @@ class EpollPoller:
     """Linux."""
 
     must_arm = False
+    can_lend = True
 
     def __init__(self) -> None:
         self._epoll = select.epoll()
@@ -94,6 +99,15 @@ class EpollPoller:
 
     def arm(self, pollable: Pollable, direction: int) -> None:
         """Nothing to do: the registration lasts."""
+
+    def register(self, pollable: Pollable) -> None:
+        """Listen for what ``lent_to`` and ``awaits_room`` say; what is true already is told again. From any thread."""
+        mask = select.EPOLLET
+        if pollable.lent_to is None:
+            mask |= select.EPOLLIN | select.EPOLLRDHUP | select.EPOLLPRI
+        if pollable.awaits_room:
+            mask |= select.EPOLLOUT
+        self._epoll.modify(pollable.fd, mask)
 
     def remove(self, pollable: Pollable) -> None:
         """Forget the fd. To be called before it is closed."""
@@ -159,6 +173,7 @@ class SelectPoller:
     """Any platform: level-triggered, so interest is declared for each wait and dropped when it fires."""
 
     must_arm = True
+    can_lend = False
 
     def __init__(self) -> None:
         self._selector: selectors.BaseSelector = getattr(selectors, "PollSelector", selectors.DefaultSelector)()
@@ -180,6 +195,10 @@ class SelectPoller:
         fd = pollable.fd
         if self._table.get(fd) is pollable:
             self._change(fd, self._interest[fd] | direction)
+
+    def register(self, pollable: Pollable) -> None:
+        """Nothing is lent here."""
+        raise NotImplementedError
 
     def _change(self, fd: int, interest: int) -> None:
         before = self._interest[fd]

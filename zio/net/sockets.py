@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import errno
 import os
+import select
 import socket
+import threading
+from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any, Self
 
 from greenlet import getcurrent
@@ -19,9 +22,12 @@ _NOBODY: Any = None
 
 
 class PolledSocket:
-    """A non-blocking socket with its place in the poller. Registered once, for life."""
+    """A non-blocking socket with its place in the poller. Registered once, for life.
 
-    __slots__ = ("closed", "io", "loop", "sock")
+    ``guard`` is held, for a moment, to change the registration or to close: plain threads take and end loans.
+    """
+
+    __slots__ = ("closed", "guard", "io", "loop", "sock")
 
     def __init__(self, sock: socket.socket, loop: Loop) -> None:
         sock.setblocking(False)
@@ -29,6 +35,7 @@ class PolledSocket:
         self.loop = loop
         self.io: Pollable = loop.poller.add(sock.fileno())
         self.closed = False
+        self.guard = threading.Lock()
 
     def fiber(self, what: str) -> Fiber:
         """The current fiber, if it may use this socket."""
@@ -56,7 +63,12 @@ class PolledSocket:
             raise Closed(f"{owner!r} is closed")
         if io.writer is not None:
             raise Busy(f"{io.writer.fiber.task!r} is writing to {owner!r} already")
-        io.writer = waiter = Waiter(fiber, owner)
+        waiter = Waiter(fiber, owner)
+        with self.guard:
+            io.writer = waiter
+            if not io.awaits_room:
+                io.awaits_room = True
+                self.loop.poller.register(io)
         self._park(fiber, waiter, WRITE)
 
     def _park(self, fiber: Fiber, waiter: Waiter, direction: int) -> None:
@@ -80,9 +92,12 @@ class PolledSocket:
     def close(self, what: object) -> None:
         if self.closed:
             return
-        self.closed = True
-        self.loop.poller.remove(self.io)  # before the number can be used again
-        self.sock.close()
+        with nullcontext() if self.loop.forked else self.guard:  # in a forked child nobody else would let it go
+            self.closed = True
+            if self.io.lent_to is not None and not self.loop.forked:
+                shut_down(self.sock)  # closing alone does not wake the thread that waits there
+            self.loop.poller.remove(self.io)  # before the number can be used again
+            self.sock.close()
         for waiter in (self.io.reader, self.io.writer):
             if waiter is not None:
                 waiter.fail(Closed(f"{what!r} was closed"))
@@ -99,6 +114,7 @@ class SocketStream(Stream):
         self._send = sock.send
         self._rest = b""
         self._reader = None if loop.poller.must_arm else Waiter(_NOBODY, None)
+        self._loan: Loan | None = None
 
     @property
     def socket(self) -> socket.socket:
@@ -120,7 +136,7 @@ class SocketStream(Stream):
             return data
         io = self._io
         while True:
-            if io.readable:
+            if io.readable and io.lent_to is None:
                 try:
                     data = self._recv(n)
                 except BlockingIOError:
@@ -150,6 +166,34 @@ class SocketStream(Stream):
             if state != WOKEN:
                 error, waiter.value = waiter.value, None
                 raise error if state == FAILED else Cancelled
+
+    def lend(self) -> Loan | None:
+        if not self._loop.poller.can_lend or self._loop.is_here():
+            return None
+        polled = self._polled
+        with polled.guard:
+            io = polled.io
+            waiter = io.reader
+            # Only while a task waits in recv, and nobody waits to write.
+            if polled.closed or io.lent_to or io.readable or io.hangup or io.writer is not None:
+                return None
+            if waiter is None or waiter is not self._reader or waiter.state:
+                return None
+            io.lent_to = threading.get_ident()
+            io.awaits_room = False  # the socket is writable: that would be told each time it is given back
+            self._loop.poller.register(io)
+        loan = self._loan
+        if loan is None:
+            loan = self._loan = Loan(polled)
+        return loan
+
+    def end_loan(self) -> None:
+        polled = self._polled
+        with polled.guard:
+            if polled.io.lent_to == threading.get_ident():
+                polled.io.lent_to = None
+                if not polled.closed:
+                    self._loop.poller.register(polled.io)
 
     def recv_into(self, buffer: bytearray | memoryview) -> int:
         """Like ``recv``, into ``buffer``; the number of bytes, 0 at the end of the stream."""
@@ -252,6 +296,32 @@ class SocketStream(Stream):
         return f"<SocketStream fd {self._io.fd} to {peer}>"
 
 
+class Loan:
+    """What a plain thread may do with the socket of a stream that was lent to it."""
+
+    __slots__ = ("_poll", "_polled")
+
+    def __init__(self, polled: PolledSocket) -> None:
+        self._polled = polled
+        self._poll = select.poll()
+        self._poll.register(polled.io.fd, select.POLLIN)
+
+    def wait(self, seconds: float) -> bool:
+        """Whether something to read, or an end, comes within ``seconds``."""
+        return bool(self._poll.poll(max(seconds, 0) * 1000))
+
+    def peek(self, n: int) -> bytes:
+        """At most ``n`` of the bytes that are there, which stay there; none at an end of any kind."""
+        try:
+            return self._polled.sock.recv(n, socket.MSG_PEEK)
+        except OSError:
+            return b""
+
+    def skip(self, n: int) -> None:
+        """Take ``n`` bytes that were seen."""
+        self._polled.sock.recv(n)
+
+
 class Listener:
     """A socket that accepts connections. Iterating accepts; ``with`` closes it."""
 
@@ -316,6 +386,13 @@ class Listener:
 
     def __repr__(self) -> str:
         return f"<Listener {'closed' if self._polled.closed else self._address}>"
+
+
+def shut_down(sock: socket.socket) -> None:
+    try:
+        sock.shutdown(socket.SHUT_RDWR)
+    except OSError:
+        return  # it is down already
 
 
 def tcp_stream(sock: socket.socket, loop: Loop) -> SocketStream:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Self
 if TYPE_CHECKING:
     from ssl import SSLContext
 
+    from .sockets import Loan
     from .tls import TLSStream
 
 
@@ -36,6 +37,18 @@ class Stream(ABC):
     @abstractmethod
     def wait_writable(self) -> None:
         """Wait until ``send_some`` may have room again."""
+
+    def lend(self) -> Loan | None:
+        """Let the calling plain thread read for a while instead of the task that waits in ``recv`` just now.
+
+        For a thread that waits for an answer it can tell from all else: it saves waking the loop and being woken
+        by it. It looks at what comes, takes what is its own to the last byte, and calls ``end_loan``, also if this call
+        was interrupted; all else stays for the task. None where that is not possible.
+        """
+        return None
+
+    def end_loan(self) -> None:  # noqa: B027 (most streams lend nothing)
+        """The calling thread reads no more. Does nothing if it has no loan."""
 
     @abstractmethod
     def shutdown_write(self) -> None:
