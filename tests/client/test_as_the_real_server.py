@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -54,19 +55,21 @@ class RealStage:
             with socket.create_connection(("127.0.0.1", self._server.port)) as other:
                 other.sendall(b'CONNECT {"verbose":false}\r\n')
                 message = b"PUB flood 100000\r\n" + b"x" * 100_000 + b"\r\n"
-                for _ in range(300):
+                while not enough.is_set():
                     other.sendall(message)
                 other.sendall(b"PING\r\n")
                 other.settimeout(LIMIT)
                 while b"PONG\r\n" not in other.recv(65536):
                     pass
 
-        flooding = zio.spawn(zio.to_thread, flood)
-        zio.sleep(0.05)
+        enough = threading.Event()
+        flooding = threading.Thread(target=flood)
+        flooding.start()
         until = time.monotonic() + LIMIT
-        while not flooding.done and not self._slow_consumers() and time.monotonic() < until:
-            time.sleep(0.05)  # the loop itself is held up: nothing is read  # noqa: RUF100
-        flooding.join()
+        while not self._slow_consumers() and time.monotonic() < until:
+            time.sleep(0.01)  # not zio.sleep: the loop itself is held up, so nothing is read
+        enough.set()
+        away(flooding.join)
 
     def _slow_consumers(self) -> int:
         return int(self._server.monitor("/varz")["slow_consumers"])

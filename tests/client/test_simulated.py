@@ -27,7 +27,7 @@ from tests.client.simulation import (
 )
 from tests.client.simulation.frames import DOWN, UP, Scanner
 
-SEEDS = int(os.environ.get("NATS_ZIO_SEEDS", "40"))
+SEEDS = int(os.environ.get("NATS_ZIO_SEEDS", "15"))
 MANY = 200  # seeds after which every text of the -ERR catalogue has come by too
 
 _results: dict[int, Result] = {}
