@@ -36,6 +36,7 @@ if TYPE_CHECKING:
         OptionError,
         PermissionDeniedError,
         ProtocolError,
+        ProxyError,
         ReconnectBufferFullError,
         ServerError,
         SlowConsumerError,
@@ -44,6 +45,7 @@ if TYPE_CHECKING:
         SubscriptionLostError,
         TimeoutError,
         TLSRequiredError,
+        WebSocketError,
     )
     from .message import Message
     from .options import Options
@@ -74,6 +76,7 @@ _HOMES = {
         "OptionError",
         "PermissionDeniedError",
         "ProtocolError",
+        "ProxyError",
         "ReconnectBufferFullError",
         "ServerError",
         "SlowConsumerError",
@@ -82,6 +85,7 @@ _HOMES = {
         "SubscriptionLostError",
         "TLSRequiredError",
         "TimeoutError",
+        "WebSocketError",
     ),
     "message": ("Message",),
     "options": ("Options",),
@@ -137,6 +141,7 @@ __all__ = [
     "Options",
     "PermissionDeniedError",
     "ProtocolError",
+    "ProxyError",
     "ReconnectBufferFullError",
     "Replies",
     "ServerError",
@@ -151,5 +156,6 @@ __all__ = [
     "TLS",
     "TLSRequiredError",
     "TimeoutError",
+    "WebSocketError",
     "connect",
 ]

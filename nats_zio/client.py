@@ -54,6 +54,7 @@ from .servers import Server, parse_servers
 from .session import Session, closed_error
 from .subscribing import SubscriptionTable, Terms
 from .subscription import DEFAULT, Subscription
+from .transport import check_servers, check_use
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable
@@ -105,7 +106,10 @@ def connect(servers: str | list[str] | tuple[str, ...] = "nats://127.0.0.1:4222"
     is published is kept. With ``lazy`` nothing is opened before the first call that needs a connection, which
     then raises what ``connect`` would; and in a forked child the client begins anew.
     """
-    client = Client(parse_servers(servers), make_options(options))
+    parsed, checked = parse_servers(servers), make_options(options)
+    check_servers(parsed)
+    check_use(parsed, checked)
+    client = Client(parsed, checked)
     if not client.options.lazy:
         client.ready()
     return client
@@ -695,6 +699,7 @@ class Client:
         again tries the new ones at once. Never blocks.
         """
         parsed = parse_servers(servers)
+        check_servers(parsed)
         self.check_open()
         self._servers = parsed
         if self.loop is not lazy.NO_HOME:

@@ -13,6 +13,7 @@ from .auth import connect_fields
 from .errors import AuthError, Error, ProtocolError, ServerError, TimeoutError, TLSRequiredError
 from .protocol import ErrorKind, ServerInfo
 from .tls import TLS, secure, tls_wanted
+from .transport import dial
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from .options import Options
     from .protocol import Event, Parser
     from .servers import Server
+    from .transport.websocket import WebSocketStream
 
 READ_SIZE = 32 << 10  # of one recv to begin with
 
@@ -47,35 +49,42 @@ class Connection:
     parser: Parser[Message]
     events: list[Event]
     encrypted: bool
+    websocket: WebSocketStream | None
 
 
 def open_connection(
     server: Server, options: Options, new_parser: Any, call_user: Callable[..., Any], *, encrypted: bool
 ) -> Connection:
-    """Connect and shake hands, within ``connect_timeout``. ``call_user(fn, *args)`` calls the functions of ``auth=``.
+    """Connect and shake hands, within ``connect_timeout``. ``call_user(fn, *args)`` calls functions given as options.
 
-    ``encrypted``: with TLS and not without, also where the user did not ask for it. OSError (TLS: ssl.SSLError),
-    TimeoutError, AuthError, TLSRequiredError, ServerError or ProtocolError; then nothing is left open.
+    ``encrypted``: with TLS and not without, also where the user did not ask for it. OSError (TLS: ssl.SSLError;
+    WebSocketError, ProxyError), TimeoutError, AuthError, TLSRequiredError, ServerError or ProtocolError; then nothing
+    is left open.
     """
     try:
         with zio.timeout(options.connect_timeout):
             parser = new_parser()
-            stream = zio.net.connect(server.host, server.port)
+            stream = dial(server, options)
             try:
                 tls = tls_wanted(server, options) or (TLS() if encrypted else None)
-                first = tls is not None and tls.handshake_first
+                first = tls is not None and (tls.handshake_first or server.websocket)
                 if tls is not None and first:
                     stream = secure(stream, server, tls)
+                websocket = None
+                if server.websocket:
+                    stream = websocket = _open_websocket(stream, server, options, call_user, encrypted=first)
                 info, events, alone = _receive_info(stream, parser, trusted=first or tls is None)
-                upgrade = not first and (tls is not None or info.tls_required)
+                upgrade = not (first or server.websocket) and (tls is not None or info.tls_required)
                 _raise_refusal(events, trusted=not upgrade)
+                if websocket is not None:
+                    websocket.fit(info.max_payload)
                 if upgrade:
                     _check_before_tls(server, info, alone)
                     stream = secure(stream, server, tls or TLS())
                     first = True
                 fields = _connect_fields(options, info, first)
                 fields |= connect_fields(server, options, info, call_user)
-                return _introduce(stream, server, fields, parser, info, events, encrypted=first)
+                return _introduce(stream, server, fields, parser, info, events, first, websocket)
             except BaseException:
                 stream.close()
                 raise
@@ -84,6 +93,14 @@ def open_connection(
     except builtins.TimeoutError:
         raise TimeoutError(f"{server} did not complete the handshake within {options.connect_timeout} s") from None
     raise AssertionError("unreachable: a timeout raises")
+
+
+def _open_websocket(
+    stream: Stream, server: Server, options: Options, call_user: Callable[..., Any], *, encrypted: bool
+) -> WebSocketStream:
+    from .transport.upgrade import upgrade  # needs the package of an extra
+
+    return upgrade(stream, server, options, call_user, encrypted=encrypted)
 
 
 def _receive_info(stream: Stream, parser: Parser[Message], *, trusted: bool) -> tuple[ServerInfo, list[Event], bool]:
@@ -116,8 +133,8 @@ def _introduce(
     parser: Parser[Message],
     info: ServerInfo,
     events: list[Event],
-    *,
     encrypted: bool,
+    websocket: WebSocketStream | None,
 ) -> Connection:
     """CONNECT, up to the PONG that says we are taken.
 
@@ -130,7 +147,7 @@ def _introduce(
         while events:
             event = events.pop(0)
             if isinstance(event, protocol.Pong):
-                return Connection(stream, server, info, parser, [*told, *events], encrypted)
+                return Connection(stream, server, info, parser, [*told, *events], encrypted, websocket)
             if isinstance(event, protocol.Err):
                 _raise_refusal([event])
                 told.append(event)

@@ -25,6 +25,7 @@ __all__ = [
     "OptionError",
     "PermissionDeniedError",
     "ProtocolError",
+    "ProxyError",
     "ReconnectBufferFullError",
     "ServerError",
     "SlowConsumerError",
@@ -33,6 +34,7 @@ __all__ = [
     "SubscriptionLostError",
     "TLSRequiredError",
     "TimeoutError",
+    "WebSocketError",
 ]
 
 
@@ -98,6 +100,22 @@ class CredentialsError(AuthError):
 
 class TLSRequiredError(Error):
     """TLS was wanted, and the server does not offer it. Nothing was sent: no credentials, not even our name."""
+
+
+class WebSocketError(Error, ConnectionError):
+    """The server does not speak WebSocket, or not to us; ``status`` is that of its HTTP answer, if it gave one."""
+
+    def __init__(self, text: str, status: int | None = None) -> None:
+        super().__init__(text)
+        self.status = status
+
+
+class ProxyError(Error, ConnectionError):
+    """The proxy cannot be reached, or does not connect us; ``status`` is that of its HTTP answer, if it gave one."""
+
+    def __init__(self, text: str, status: int | None = None) -> None:
+        super().__init__(text)
+        self.status = status
 
 
 class PermissionDeniedError(ServerError):

@@ -10,6 +10,7 @@ from .auth import Auth, check_credentials, check_seed, is_no_path
 from .errors import OptionError
 from .protocol import BadSubjectError, check_inbox_prefix
 from .tls import TLS, check_tls
+from .transport import check_proxy, check_ws_headers
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
     from .auth import AuthSource
     from .events import Event
     from .protocol import ServerInfo
+    from .transport.proxy import Dialer
+    from .transport.ws_headers import HeaderSource
 
     # The servers' URLs and the last INFO in; out the URL to try next and the seconds to wait before, or one, or none.
     NextServer = Callable[[list[str], ServerInfo], tuple[str | None, float | None] | str | None]
@@ -36,6 +39,7 @@ _SWITCHES = (
     "verbose",
     "pedantic",
     "skip_subject_validation",
+    "ws_compression",
 )
 OVERFLOWS: tuple[str, ...] = get_args(Overflow)
 
@@ -60,6 +64,11 @@ class Options:
     Who we are is one of ``user`` and ``password``, ``token``, ``nkey_seed``, ``credentials`` (the path of a file, or
     its bytes) and ``auth``, a function called as ``auth(server_info)`` for each connection that returns an
     :class:`nats_zio.Auth`. Files are read again for each connection. The credentials of a URL win for that server.
+
+    ``proxy``: the URL of an HTTP proxy, ``http://user:password@host:port``, through which all servers but unix sockets
+    are reached; or a function called as ``proxy(host, port)`` in the client's own loop, which returns the
+    ``zio.net.Stream`` to use. ``ws_headers``: headers of the WebSocket upgrade, a mapping or a function called for each
+    connection that returns one. ``ws_compression`` asks for permessage-deflate.
     """
 
     name: str | None = None
@@ -71,6 +80,9 @@ class Options:
     auth: AuthSource | Auth | None = field(default=None, repr=False)
     abort_on_auth_error: bool = True
     tls: TLS | SSLContext | bool | None = None
+    proxy: str | Dialer | None = field(default=None, repr=False)
+    ws_headers: HeaderSource | None = field(default=None, repr=False)
+    ws_compression: bool = False
     connect_timeout: float = 5.0
     request_timeout: float = 5.0
     ping_interval: float = 30.0
@@ -124,6 +136,8 @@ class Options:
                 raise OptionError(f"{name} must be a function, not {type(value).__name__}")
         self._check_auth()
         check_tls(self.tls)
+        check_proxy(self.proxy)
+        check_ws_headers(self.ws_headers)
         if self.password is not None and self.user is None:
             raise OptionError("password without user")
         if self.run_callbacks not in (None, "task", "thread"):

@@ -31,6 +31,7 @@ from .liveness import Liveness
 from .message import Message
 from .pool import ServerPool
 from .protocol import ErrorKind, Parser, ServerInfo
+from .servers import advertised
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -351,8 +352,11 @@ class Session:
         """What INFO says about the cluster, and about the end of this server."""
         connection, info, client = self.connection, self.info, self._client
         assert connection is not None
+        if connection.websocket is not None:
+            connection.websocket.fit(info.max_payload)
         if not self._options.ignore_discovered_servers:
-            new = self.pool.discover(info.connect_urls, connection.server, encrypted=connection.encrypted)
+            addresses = advertised(info, connection.server)
+            new = self.pool.discover(addresses, connection.server, encrypted=connection.encrypted)
             if new:
                 client.emit(events.ServersDiscovered(new))
         if info.ldm and not was_lame:

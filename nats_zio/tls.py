@@ -33,7 +33,8 @@ class TLS:
     ``ca``: the file of the authorities to trust, in place of the system's. ``cert`` and ``key``: our own certificate,
     with its chain, and its key, which must not be encrypted (``key`` may be in the same file). Or ``context``, an
     ``ssl.SSLContext`` that is used as it is. ``hostname``: the name that the server's certificate must be for, if it
-    is not the one we connect to. ``handshake_first``: the server expects TLS before it says anything.
+    is not the one we connect to. ``handshake_first``: the server expects TLS before it says anything, as with ``wss``
+    it always does.
     """
 
     context: ssl.SSLContext | None = None
@@ -83,14 +84,17 @@ def tls_wanted(server: Server, options: Options) -> TLS | None:
     if isinstance(tls, TLS):
         return tls
     if tls is None or isinstance(tls, bool):
-        return TLS() if tls or server.scheme == "tls" else None
+        return TLS() if tls or server.scheme in ("tls", "wss") else None
     return TLS(context=tls)
 
 
 def secure(stream: Stream, server: Server, tls: TLS) -> Stream:
     """Shake hands on ``stream``; what to use in its place. OSError (ssl.SSLError is one): then it is of no use."""
     context = tls.context or zio.to_thread(_make_context, tls, abandon_on_cancel=True)
-    return stream.start_tls(context, tls.hostname or server.tls_name or server.host, server_side=False)
+    name = tls.hostname or server.tls_name or server.host
+    if not name and context.check_hostname:
+        raise OptionError(f"{server} has no host name to check the certificate by: give TLS(hostname=...)")
+    return stream.start_tls(context, name or None, server_side=False)
 
 
 def _make_context(tls: TLS) -> ssl.SSLContext:

@@ -27,6 +27,7 @@ import pytest
 import nats_zio
 from nats_zio import client, options, servers, tls
 from nats_zio.protocol import Error
+from nats_zio.transport.proxy import Proxy
 from tests import secrecy
 
 _MAX_EXCERPT = 300
@@ -224,6 +225,7 @@ def _what_is_secret() -> Iterator[Undo]:
     yield _before(options.Options, "__post_init__", _record_fields("password", "token", "nkey_seed"))
     yield _before(options.Options, "__post_init__", _record_credentials)
     yield _before(nats_zio.Auth, "__post_init__", _record_fields("password", "token", "jwt"))
+    yield _after(Proxy, "__init__", lambda self, *_, **__: _record_fields("password")(self))
     yield _before(nkeys, "from_seed", _record_seed)
     yield _before(ssl.SSLContext, "load_cert_chain", _record_key)
 
@@ -233,6 +235,7 @@ def _where_it_must_not_be(scan: Scan) -> Iterator[Undo]:
     yield _after(tls.TLS, "__post_init__", lambda self: scan.look(scan.shown, "a TLS", self))
     yield _after(nats_zio.Auth, "__post_init__", lambda self: scan.look(scan.shown, "an Auth", self))
     yield _after(servers.Server, "__init__", lambda self, *_, **__: scan.look(scan.shown, "a server", self))
+    yield _after(Proxy, "__init__", lambda self, *_, **__: scan.look(scan.shown, "a proxy", self))
     yield _after(client.Client, "emit", lambda self, event: scan.look(scan.event, self, event))
 
     def init(self: Error, *args: Any, **options: Any) -> None:

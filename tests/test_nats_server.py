@@ -250,8 +250,8 @@ def test_a_given_port_and_a_port_in_use(server):
 
 
 def test_another_port_is_tried_when_the_chosen_one_is_taken(server, monkeypatch):
-    choices = iter([server.port, manager._pick_port("127.0.0.1")])
-    monkeypatch.setattr(manager, "_pick_port", lambda host: next(choices))
+    choices = iter([server.port, manager.free_port("127.0.0.1")])
+    monkeypatch.setattr(manager, "free_port", lambda host: next(choices))
     with NatsServer() as other:
         assert other.port != server.port
     assert next(choices, None) is None

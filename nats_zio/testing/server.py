@@ -101,7 +101,7 @@ def _death_wrapper() -> tuple[str, ...]:
     return ()
 
 
-def _pick_port(host: str) -> int:
+def free_port(host: str) -> int:
     """A free port outside the range that the system gives to outgoing connections.
 
     A port inside that range is unsafe for a server that is restarted on it: while the server is down the number may go
@@ -452,7 +452,7 @@ class NatsServer:
 
     def _spawn(self) -> None:
         if not self._port:
-            self._port = _pick_port(self.host)
+            self._port = free_port(self.host)
         command = self._command()
         if threading.current_thread() is threading.main_thread():
             # The system sends that signal when the *thread* that made the child ends, so only the main one is safe.
@@ -705,7 +705,7 @@ class NatsCluster:
     def _choose_ports(self) -> None:
         ports: set[int] = set()
         while len(ports) < 2 * len(self.servers):
-            ports.add(_pick_port(self._host))
+            ports.add(free_port(self._host))
         numbers = list(ports)
         address = f"[{self._host}]" if ":" in self._host else self._host
         routes = [f"nats://{address}:{number}" for number in numbers[: len(self.servers)]]
