@@ -394,12 +394,13 @@ class Loop:
     def _poll(self) -> None:
         """Collect what has become ready; wait for it if there is nothing to run."""
         ready, timers, clock = self.ready, self.timers, self.clock
+        heap = timers.heap
         if self.tick_end:
             self.run_tick_end()
         if self.inbox:
             self.inbox.run()
-        if timers.heap:
-            timers.fire(clock.now(), ready)
+        if heap and heap[0][0] <= (now := clock.now()):
+            timers.fire(now, ready)
         if self._thread_wakes:
             self._wake_threads()
         if ready:
@@ -438,8 +439,8 @@ class Loop:
                 self.inbox.awake()
         if self.inbox:
             self.inbox.run()
-        if timers.heap:
-            timers.fire(clock.now(), ready)
+        if heap and heap[0][0] <= (now := clock.now()):
+            timers.fire(now, ready)
 
     def wake_thread(self, wake: Callable[[], object]) -> None:
         """Call ``wake``, which lets a plain thread go on, when the loop is about to poll. Only in the loop's thread.
