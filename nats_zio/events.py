@@ -32,8 +32,9 @@ class Disconnected(Event):
     """A connection was lost; once for each. ``error`` is why.
 
     ``unflushed_msgs`` and ``unflushed_bytes`` (headers and data) count what was written since the last proof that the
-    server had everything (a PONG: of ``flush``, or of a ping): it may have arrived or not, and is not sent again. What
-    was not written to its end is not among it, but kept and sent after the reconnect.
+    server had everything (a PONG: of ``flush``, or of the pings that the client sends ten times a second while messages
+    go out): it may have arrived or not, and is not sent again. What was not written to its end is not among it, but
+    kept and sent after the reconnect.
     """
 
     error: BaseException | None

@@ -83,6 +83,7 @@ class Outbound:
         self._room = WaitQueue()
         self._failure: Callable[[], BaseException] | None = None  # makes the error of a closed client
         self.opener: Callable[[], None] | None = None  # makes the first connection
+        self._watcher: Callable[[], None] | None = None  # is told once when messages are written
         # For the counts of what was lost: lines in all, and those of control frames to tell messages from.
         self._lines_taken = 0
         self._controls = 0
@@ -233,6 +234,9 @@ class Outbound:
             if at_once or pending + size > WRITE_SIZE or now - self._last_thread_write > QUIET:
                 self._last_thread_write = now
                 self._write(stream)
+                if self._watcher is not None:
+                    watcher, self._watcher = self._watcher, None
+                    self._loop.post(watcher, optional=True)
             elif not self._ticking:
                 self._ticking = True
                 self._loop.post(self._tick_for_threads, optional=True)
@@ -284,6 +288,9 @@ class Outbound:
             before = self.pending if waiting else 0
             if stream is not None and (self.lines or self._rest is not None):
                 self._write(stream)
+            if self._watcher is not None:
+                watcher, self._watcher = self._watcher, None
+                watcher()
             if self._rest is None or (waiting and self.pending <= ROOM // 2 and self.pending < before):
                 self._room.wake_all()
 
@@ -367,6 +374,10 @@ class Outbound:
             self.limit = -1
         if not self._scheduled:
             self._schedule()
+
+    def watch(self, watcher: Callable[[], None]) -> None:
+        """Have ``watcher`` called, once, in the home loop, when something is written."""
+        self._watcher = watcher
 
     def hold(self) -> bool:
         """Write all that has gathered, then keep what comes for the next connection. False: the socket was full."""

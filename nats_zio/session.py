@@ -30,6 +30,7 @@ from .errors import (
 from .liveness import Liveness
 from .message import Message
 from .pool import ServerPool
+from .proof import Proof
 from .protocol import ErrorKind, Parser, ServerInfo
 from .servers import advertised
 
@@ -94,6 +95,7 @@ class Session:
         self._last_error: ServerError | None = None
         self._pongs: deque[tuple[Waiter | None, Mark, int]] = deque()
         self._liveness: Liveness | None = None
+        self._proof: Proof | None = None
         self._leaving: zio.Task[None] | None = None  # a server in lame duck mode
         self._forced = False
         self._hurry = zio.Event()  # set: no more waiting before the next attempt
@@ -146,6 +148,7 @@ class Session:
         self._liveness = Liveness(
             self._options.ping_interval, self._options.max_outstanding_pings, lambda: self.ping(None), self._stale
         )
+        self._proof = Proof(client.outbound, lambda: bool(self._pongs), lambda: self.ping(None))
         client.connection_made()
         url = str(connection.server)
         if first:
@@ -237,6 +240,9 @@ class Session:
         if self._liveness is not None:
             self._liveness.stop()
             self._liveness = None
+        if self._proof is not None:
+            self._proof.stop()
+            self._proof = None
         if self._leaving is not None:
             self._leaving.cancel()
             self._leaving = None
