@@ -291,7 +291,7 @@ def test_neither_side_gives_the_other_up_while_the_reader_is_held(seconds: float
         assert seconds / 2 < len(client.commands) - before < seconds * 2
         sim.nc.publish("other")  # publishing goes on
         zio.sleep(1)
-        assert client.commands[-2].verb == "PUB" or client.commands[-1].verb == "PUB"
+        assert "PUB" in {command.verb for command in client.commands[-4:]}
         assert [sub.next().data for _ in range(50)] == _numbers(50)
         zio.sleep(seconds)
         assert not client.gone
