@@ -216,6 +216,23 @@ def test_recorded_url_as_it_stands() -> None:
     print(f"p%61ss{1 + 1}word")
 
 
+def test_recorded_userinfo_of_a_proxy() -> None:
+    refused(proxy=f"http://ann:prox{1 + 1}word@127.0.0.1:1")
+    print(f"prox{1 + 1}word")
+
+
+def test_recorded_headers() -> None:
+    with pytest.raises(nats_zio.Error):
+        zio.run(lambda: nats_zio.connect("ws://127.0.0.1:1", ws_headers={"Authorization": f"Bearer tok{1 + 1}en"}))
+    print(f"Bearer tok{1 + 1}en")
+
+
+def test_recorded_query() -> None:
+    with pytest.raises(nats_zio.Error):
+        zio.run(lambda: nats_zio.connect(f"ws://127.0.0.1:1/path?token=quer{1 + 1}word"))
+    print(f"token=quer{1 + 1}word")
+
+
 def test_recorded_nkey_seed() -> None:
     seed = user_key().seed.decode()
     refused(nkey_seed=seed)

@@ -17,7 +17,7 @@ import ssl
 import threading
 import traceback
 import warnings
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -202,6 +202,19 @@ def _record_userinfo(urls: Any) -> None:
         if isinstance(url, str) and "@" in url:
             userinfo = url.rpartition("@")[0].rpartition("://")[2]
             secrecy.record(userinfo.partition(":")[2] or userinfo, "userinfo")
+        if isinstance(url, str) and len(query := url.partition("?")[2]) >= secrecy.SHORTEST:
+            secrecy.record(query, "query")
+
+
+def _record_transport(checked: options.Options) -> None:
+    if isinstance(checked.proxy, str):
+        userinfo = checked.proxy.rpartition("@")[0].rpartition("://")[2]
+        if len(password := userinfo.partition(":")[2]) >= secrecy.SHORTEST:
+            secrecy.record(password, "password of the proxy")
+    if isinstance(checked.ws_headers, Mapping):
+        for name, value in checked.ws_headers.items():
+            if name.lower() in {"authorization", "cookie"} and isinstance(value, str):
+                secrecy.record(value, name.lower())
 
 
 def _record_key(_context: object, certfile: Any, keyfile: Any = None, *_: Any, **__: Any) -> None:
@@ -224,6 +237,7 @@ def _what_is_secret() -> Iterator[Undo]:
     yield _after(servers.Server, "__init__", lambda self, *_, **__: _record_fields("password", "token")(self))
     yield _before(options.Options, "__post_init__", _record_fields("password", "token", "nkey_seed"))
     yield _before(options.Options, "__post_init__", _record_credentials)
+    yield _before(options.Options, "__post_init__", _record_transport)
     yield _before(nats_zio.Auth, "__post_init__", _record_fields("password", "token", "jwt"))
     yield _after(Proxy, "__init__", lambda self, *_, **__: _record_fields("password")(self))
     yield _before(nkeys, "from_seed", _record_seed)

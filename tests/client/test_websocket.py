@@ -151,7 +151,7 @@ def test_the_servers_own_ways_to_authenticate_by_cookie_work(run: Run) -> None:
         with nats_zio.connect(url, ws_headers={"Cookie": f"other=1; nats={token}"}) as nc:
             works(nc, "a")
         with pytest.raises(nats_zio.AuthError):
-            nats_zio.connect(url, ws_headers={"Cookie": "nats=wrong"})
+            nats_zio.connect(url, ws_headers={"Cookie": f"nats={secret()}"})
         with pytest.raises(nats_zio.AuthError):
             nats_zio.connect(url)
 
