@@ -27,7 +27,8 @@ WITNESSES = {
     "connect:tls": "client/test_options.py::test_tls_is_not_done_without",
     "connect:proxy": "client/test_proxy.py::test_every_scheme_but_unix_goes_through[nats]",
     "connect:ws_headers": "client/test_websocket.py::test_each_connection_has_the_headers_of_its_time",
-    "connect:ws_compression": "client/test_websocket.py::test_the_server_compresses_if_asked_to_and_so_do_we[True]",
+    "connect:ws_compression": "client/test_websocket_compression.py::"
+    "test_the_server_compresses_if_asked_to_and_so_do_we[True]",
     "connect:abort_on_auth_error": "client/test_first_connect.py::"
     "test_a_refusal_is_tried_again_too_and_twice_the_same_ends_it",
     "connect:connect_timeout": "client/test_options.py::test_connect_timeout_is_the_time_that_a_silent_server_has",

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 from greenlet import getcurrent
 from wsproto.connection import ConnectionState
 from wsproto.events import BytesMessage, CloseConnection, Ping, Pong, TextMessage
+from wsproto.extensions import Extension
 from wsproto.frame_protocol import CloseReason
 
 import zio
@@ -53,7 +54,7 @@ class WebSocketStream(Stream):
         self._loop = here().loop
         self._raw = raw
         self._engine = engine
-        self._compressed = bool(accepted.extensions)
+        self._compressed = any(isinstance(each, Extension) and each.enabled() for each in accepted.extensions)
         self._lock = threading.Lock()
         self._closed = False
         # Sending.

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import json
 import re
 import sys
 from collections.abc import Callable, Iterator
@@ -20,7 +18,16 @@ from nats_zio.events import Disconnected, Reconnected, ReconnectFailed, ServersD
 from nats_zio.testing import NatsCluster, NatsServer
 from tests.client.certificates import Authority
 from tests.client.helpers import away, eventually, next_event
-from tests.client.websockets import WebSocketPeer, frame, websocket_server
+from tests.client.websockets import (
+    ScriptedWebSocket,
+    WebSocketPeer,
+    failure,
+    frame,
+    serving,
+    simulated,
+    websocket_server,
+    works,
+)
 from tests.secrecy import secret
 from zio.testing import SimNetwork, run_virtual
 
@@ -28,66 +35,6 @@ Run = Callable[..., Any]
 
 FAST: dict[str, Any] = {"reconnect_wait": 0.01, "reconnect_max_wait": 0.02}
 CLUSTER = 'websocket { host: "127.0.0.1", port: -1, no_tls: true }'
-
-
-def works(nc: nats_zio.Client, subject: str, data: bytes = b"there and back") -> None:
-    with nc.subscribe(subject) as sub:
-        nc.publish(subject, data)
-        assert sub.next().data == data
-
-
-def failure(url: str, **options: Any) -> BaseException:
-    """Why no connection to the only server comes about."""
-    with pytest.raises(nats_zio.NoServersError) as caught:
-        nats_zio.connect(url, **options)
-    (error,) = caught.value.errors.values()
-    return error
-
-
-class Scripted:
-    """Serves WebSockets in a simulated network, and NATS in them: INFO, and a PONG for each PING."""
-
-    def __init__(self, host: str, port: int = 80, **info: Any) -> None:
-        self.listener = zio.net.listen(host, port)
-        self.info = {"max_payload": 1 << 20, "headers": True, **info}
-        self.peers: list[WebSocketPeer] = []
-        self.answer: Callable[[WebSocketPeer], object] = lambda peer: peer.accept()
-        zio.spawn(self._accept)
-
-    def _accept(self) -> None:
-        for stream in self.listener:
-            zio.spawn(self._serve, WebSocketPeer(stream))
-
-    def _serve(self, peer: WebSocketPeer) -> None:
-        with contextlib.suppress(OSError, zio.Closed), peer.stream:
-            self.peers.append(peer)
-            self.answer(peer)
-            peer.send(b"INFO " + json.dumps(self.info).encode() + b"\r\n")
-            while data := peer.recv():
-                for _ in range(data.count(b"PING\r\n")):
-                    peer.send(b"PONG\r\n")
-
-    def close(self) -> None:
-        self.listener.close()
-        for peer in self.peers:
-            peer.stream.close()
-
-
-@contextlib.contextmanager
-def serving(host: str = "server", port: int = 80, **info: Any) -> Iterator[Scripted]:
-    server = Scripted(host, port, **info)
-    yield server
-    server.close()
-
-
-def simulated(test: Callable[..., Any], network: SimNetwork | None = None) -> Any:
-    """Run `test(server)` with a scripted server at ws://server."""
-
-    def main() -> Any:
-        with serving() as server:
-            return test(server)
-
-    return run_virtual(main, network=network or SimNetwork(1), seed=1)
 
 
 @pytest.fixture(scope="module")
@@ -102,20 +49,13 @@ def encrypted(ca: Authority) -> Iterator[str]:
         yield url
 
 
-@pytest.fixture(scope="module")
-def compressing() -> Iterator[str]:
-    """The URL of a server that compresses, if asked to."""
-    with websocket_server("compression: true") as (_, url):
-        yield url
-
-
 # The request.
 
 
 def test_the_path_and_query_of_the_url_are_asked_for_and_only_the_path_is_shown() -> None:
     key = secret()
 
-    def test(server: Scripted) -> None:
+    def test(server: ScriptedWebSocket) -> None:
         with nats_zio.connect(f"ws://server/behind/a%20proxy?key={key}") as nc:
             assert server.peers[0].request.target == f"/behind/a%20proxy?key={key}"
             assert nc.connected_url == "ws://server:80/behind/a%20proxy"
@@ -126,7 +66,7 @@ def test_the_path_and_query_of_the_url_are_asked_for_and_only_the_path_is_shown(
 
 @pytest.mark.parametrize(("url", "target"), [("ws://server", "/"), ("ws://server/", "/"), ("ws://server?a=b", "/?a=b")])
 def test_without_a_path_the_root_is_asked_for(url: str, target: str) -> None:
-    def test(server: Scripted) -> None:
+    def test(server: ScriptedWebSocket) -> None:
         with nats_zio.connect(url):
             assert server.peers[0].request.target == target
 
@@ -134,7 +74,7 @@ def test_without_a_path_the_root_is_asked_for(url: str, target: str) -> None:
 
 
 def test_the_port_is_80_and_named_only_if_it_is_another() -> None:
-    def test(server: Scripted) -> None:
+    def test(server: ScriptedWebSocket) -> None:
         with nats_zio.connect("ws://server"), serving("server", 8080) as other, nats_zio.connect("ws://server:8080"):
             assert [server.peers[0].request.host, other.peers[0].request.host] == ["server", "server:8080"]
 
@@ -182,7 +122,7 @@ def test_a_function_gives_the_headers_for_each_connection_anew(run: Run) -> None
 def test_each_connection_has_the_headers_of_its_time() -> None:
     numbers = iter(range(10))
 
-    def test(server: Scripted) -> None:
+    def test(server: ScriptedWebSocket) -> None:
         with nats_zio.connect("ws://server", ws_headers=lambda: {"X-Number": str(next(numbers)), "Empty": ""}) as nc:
             seen = nc.events()
             nc.force_reconnect()
@@ -218,7 +158,7 @@ def test_each_connection_has_the_headers_of_its_time() -> None:
 def test_headers_that_cannot_be_sent_are_refused(headers: Any, problem: str) -> None:
     """Before anything is opened; those of a function before they are sent."""
 
-    def test(server: Scripted) -> None:
+    def test(server: ScriptedWebSocket) -> None:
         with pytest.raises(OptionError, match=problem):
             nats_zio.connect("ws://server", ws_headers=headers)
         assert not server.peers
@@ -243,7 +183,7 @@ def test_a_function_that_fails_or_returns_something_else_is_named() -> None:
     def broken() -> dict[str, str]:
         raise RuntimeError("no token to be had")
 
-    def test(_server: Scripted) -> None:
+    def test(_server: ScriptedWebSocket) -> None:
         for function, problem in (
             (broken, "ws_headers= raised RuntimeError"),
             (lambda: 1, "returned int, not a mapping"),
@@ -264,7 +204,7 @@ def test_what_is_no_mapping_and_no_function_is_refused(wrong: Any) -> None:
 def test_headers_are_in_no_repr() -> None:
     value = secret()
 
-    def test(_server: Scripted) -> None:
+    def test(_server: ScriptedWebSocket) -> None:
         with nats_zio.connect(f"ws://server/path?key={value}", ws_headers={"Authorization": f"Bearer {value}"}) as nc:
             for text in (repr(nc), repr(nc.options), str(nc.servers), str(nc.connected_url), repr(nc.server_info)):
                 assert value not in text
@@ -290,7 +230,7 @@ def test_compression_is_on_or_off() -> None:
 def test_without_the_library_the_extra_is_named_and_nothing_is_opened(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "wsproto", None)
 
-    def test(server: Scripted) -> None:
+    def test(server: ScriptedWebSocket) -> None:
         for url in ("ws://server", "wss://server", "nats://server:80,ws://server"):
             with pytest.raises(OptionError, match=r"pip install 'nats-zio\[ws\]'"):
                 nats_zio.connect(url)
@@ -339,7 +279,7 @@ def refusing(status: int, *headers: tuple[bytes, bytes]) -> Callable[[WebSocketP
 def test_another_status_is_an_error_that_names_it_and_tells_nothing_else(status: int, words: str) -> None:
     hidden = secret()
 
-    def test(server: Scripted) -> None:
+    def test(server: ScriptedWebSocket) -> None:
         server.answer = refusing(status, (b"Location", f"https://elsewhere/?key={hidden}".encode()))
         error = failure(f"ws://server/path?key={hidden}", ws_headers={"Authorization": hidden})
         assert isinstance(error, WebSocketError)
@@ -379,37 +319,12 @@ def raw_answer(part: bytes, end: bool = True) -> Callable[[WebSocketPeer], None]
     ],
 )
 def test_an_answer_that_is_none_is_an_error(answer: bytes, problem: str) -> None:
-    def test(server: Scripted) -> None:
+    def test(server: ScriptedWebSocket) -> None:
         server.answer = raw_answer(answer)
         error = failure("ws://server")
         assert isinstance(error, WebSocketError)
         assert error.status is None
         assert re.search(problem, str(error))
-
-    simulated(test)
-
-
-class Odd(PerMessageDeflate):
-    """Accepts with conditions that nobody can meet."""
-
-    def __init__(self, conditions: str) -> None:
-        super().__init__()
-        self._conditions = conditions
-
-    def accept(self, offer: str) -> str:
-        super().accept(offer)
-        return self._conditions
-
-
-@pytest.mark.parametrize(
-    "conditions", ["server_max_window_bits=99", "client_max_window_bits=x", "server_max_window_bits"]
-)
-def test_conditions_of_compression_that_make_no_sense_are_an_error(conditions: str) -> None:
-    def test(server: Scripted) -> None:
-        server.answer = lambda peer: peer.accept(Odd(conditions))
-        error = failure("ws://server", ws_compression=True)
-        assert isinstance(error, WebSocketError)
-        assert "parameters that make no sense" in str(error)
 
     simulated(test)
 
@@ -420,7 +335,7 @@ def test_an_extension_nobody_asked_for_is_an_error() -> None:
         peer.request.extensions.append("permessage-deflate")  # type: ignore[union-attr]
         peer.stream.send_all(peer.accepted(PerMessageDeflate()))
 
-    def test(server: Scripted) -> None:
+    def test(server: ScriptedWebSocket) -> None:
         server.answer = forced
         error = failure("ws://server")
         assert isinstance(error, WebSocketError)
@@ -431,7 +346,7 @@ def test_an_extension_nobody_asked_for_is_an_error() -> None:
 
 @pytest.mark.parametrize("answer", [b"", b"HTTP/1.1 101 Switching"])
 def test_the_upgrade_has_the_time_of_connect_timeout(answer: bytes) -> None:
-    def test(server: Scripted) -> None:
+    def test(server: ScriptedWebSocket) -> None:
         server.answer = raw_answer(answer, end=False)
         start = zio.now()
         error = failure("ws://server", connect_timeout=3)
@@ -450,7 +365,7 @@ def test_what_is_glued_to_the_answer_is_not_lost() -> None:
         info = b'INFO {"max_payload": 777}\r\n'
         peer.stream.send_all(peer.accepted() + frame(info[:5]) + frame(b"are you there?", 9) + frame(info[5:]))
 
-    def test(server: Scripted) -> None:
+    def test(server: ScriptedWebSocket) -> None:
         server.answer = glued
         server.info["max_payload"] = 888
         with nats_zio.connect("ws://server") as nc:
@@ -470,7 +385,7 @@ def test_a_nats_port_is_no_websocket_port(nats_server: NatsServer, run: Run) -> 
 
 
 def test_pings_of_the_websocket_are_answered_and_do_not_disturb() -> None:
-    def test(server: Scripted) -> None:
+    def test(server: ScriptedWebSocket) -> None:
         with nats_zio.connect("ws://server") as nc:
             (peer,) = server.peers
             sub = nc.subscribe("a")
@@ -497,7 +412,7 @@ def test_pings_of_the_websocket_are_answered_and_do_not_disturb() -> None:
     ],
 )
 def test_a_close_frame_of_the_server_ends_the_connection_and_there_is_another(payload: bytes, error: str) -> None:
-    def test(server: Scripted) -> None:
+    def test(server: ScriptedWebSocket) -> None:
         with nats_zio.connect("ws://server") as nc:
             seen = nc.events()
             sub = nc.subscribe("a")
@@ -513,7 +428,7 @@ def test_a_close_frame_of_the_server_ends_the_connection_and_there_is_another(pa
 
 
 def test_closing_the_client_closes_the_websocket_behind_what_was_published() -> None:
-    def test(server: Scripted) -> None:
+    def test(server: ScriptedWebSocket) -> None:
         with nats_zio.connect("ws://server") as nc:
             nc.publish("a", b"last words")
         zio.sleep(1)
@@ -522,117 +437,6 @@ def test_closing_the_client_closes_the_websocket_behind_what_was_published() -> 
         assert peer.close.code == 1000
 
     simulated(test)
-
-
-# Compression, by the real server.
-
-
-def seen_from_the_wire(url: str, test: Callable[[str], None]) -> tuple[bytes, bytes]:
-    """Run `test(url)` through a relay; what went up and what came down."""
-    up, down = bytearray(), bytearray()
-    port = int(url.rpartition(":")[2])
-
-    def pump(source: zio.net.Stream, target: zio.net.Stream, copy: bytearray) -> None:
-        with contextlib.suppress(OSError, zio.Closed):
-            while data := source.recv(65536):
-                copy += data
-                target.send_all(data)
-        target.close()
-
-    def relay(listener: Any) -> None:
-        with listener.accept() as near, zio.net.connect("127.0.0.1", port) as far, zio.TaskGroup() as group:
-            group.spawn(pump, near, far, up)
-            group.spawn(pump, far, near, down)
-
-    def main() -> None:
-        with zio.net.listen("127.0.0.1", 0) as listener, zio.TaskGroup() as group:
-            group.spawn(relay, listener)
-            test(f"ws://127.0.0.1:{listener.port}")
-
-    zio.run(main)
-    return bytes(up), bytes(down)
-
-
-@pytest.mark.parametrize("wanted", [True, False])
-def test_the_server_compresses_if_asked_to_and_so_do_we(compressing: str, subject: str, wanted: bool) -> None:
-    data = b"again and again " * 1000
-
-    def test(url: str) -> None:
-        with nats_zio.connect(url, ws_compression=wanted) as nc:
-            works(nc, subject, data)
-
-    up, down = seen_from_the_wire(compressing, test)
-    assert (b"\r\nSec-WebSocket-Extensions: permessage-deflate" in up) == wanted
-    assert (b"\r\nSec-WebSocket-Extensions: permessage-deflate" in down) == wanted
-    for way in (up, down):
-        assert (len(way) < len(data) / 2) == wanted
-
-
-def test_a_server_that_does_not_compress_is_spoken_to_without(subject: str) -> None:
-    def test(url: str) -> None:
-        with nats_zio.connect(url, ws_compression=True) as nc:
-            works(nc, subject, b"again and again " * 1000)
-
-    with websocket_server() as (_, url):
-        up, down = seen_from_the_wire(url, test)
-    assert b"permessage-deflate" in up
-    assert b"permessage-deflate" not in down
-
-
-@pytest.mark.parametrize("limit", [200, 1000, 100_000])
-def test_a_compressed_message_is_as_large_as_the_server_takes_and_a_batch_may_be_larger(limit: int) -> None:
-    """The server decompresses a message of the WebSocket only up to its max_payload."""
-
-    def main(url: str) -> None:
-        with nats_zio.connect(url, ws_compression=True) as nc, nc.subscribe("a") as sub:
-            for _ in range(100):
-                nc.publish("a", bytes(limit))
-            nc.flush()
-            assert [len(sub.next().data) for _ in range(100)] == [limit] * 100
-            assert nc.stats.reconnects == 0
-
-    with websocket_server("compression: true", config=f"max_payload: {limit}") as (_, url):
-        zio.run(main, url)
-
-
-def test_a_long_connect_is_sent_in_pieces_that_the_server_takes() -> None:
-    def main(url: str) -> None:
-        with nats_zio.connect(url, ws_compression=True, name="long " * 100) as nc:
-            works(nc, "a")
-
-    with websocket_server("compression: true", config="max_payload: 200") as (_, url):
-        zio.run(main, url)
-
-
-def test_a_limit_that_is_lowered_later_holds_for_compressed_messages_too() -> None:
-    def test(server: Scripted) -> None:
-        server.answer = lambda peer: peer.accept(PerMessageDeflate())
-        with nats_zio.connect("ws://server", ws_compression=True) as nc:
-            (peer,) = server.peers
-            peer.send(b'INFO {"max_payload": 300}\r\nPING\r\n')
-            nc.flush()
-            zio.sleep(1)
-            peer.messages.clear()
-            for _ in range(20):
-                nc.publish("a", bytes(300))
-            nc.flush()
-            assert max(peer.messages) == 300
-
-    simulated(test)
-
-
-def test_compressed_fragments_of_the_server_are_read(compressing: str, subject: str) -> None:
-    """It sends browsers no frame of more than 4 KiB."""
-    data = b"".join(b"%d " % (number * 7919 % 10007) for number in range(20_000))
-    browser = {"User-Agent": "Mozilla/5.0"}
-
-    def test(url: str) -> None:
-        with nats_zio.connect(url, ws_compression=True, ws_headers=browser) as nc:
-            works(nc, subject, data)
-
-    _, down = seen_from_the_wire(compressing, test)
-    assert b"\xc2" not in down[-5000:-4000]
-    assert any(first in down for first in (b"\x42\x7e\x10\x00", b"\x00\x7e\x10\x00"))
 
 
 # TLS.
@@ -824,7 +628,7 @@ def test_one_client_may_know_servers_of_every_kind(nats_server: NatsServer) -> N
 
 
 def test_a_refused_upgrade_is_told_by_events_and_tried_again() -> None:
-    def test(server: Scripted) -> None:
+    def test(server: ScriptedWebSocket) -> None:
         with nats_zio.connect("ws://server", reconnect_wait=1) as nc:
             seen = nc.events()
             accept, server.answer = server.answer, refusing(503)
@@ -840,7 +644,7 @@ def test_a_refused_upgrade_is_told_by_events_and_tried_again() -> None:
 
 
 def test_servers_discovered_are_shown_as_websocket_urls() -> None:
-    def test(server: Scripted) -> None:
+    def test(server: ScriptedWebSocket) -> None:
         with nats_zio.connect("ws://server") as nc:
             seen = nc.events()
             server.peers[0].send(b'INFO {"connect_urls": ["server:80", "other:8080"]}\r\n')

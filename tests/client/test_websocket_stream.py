@@ -5,20 +5,17 @@ from __future__ import annotations
 import contextlib
 import os
 import threading
-import tracemalloc
-import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any, TypeVar
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from wsproto.events import CloseConnection
-from wsproto.extensions import PerMessageDeflate
 
 import zio
 from nats_zio.errors import WebSocketError
-from nats_zio.transport.websocket import WRITE_SIZE, WebSocketStream
+from nats_zio.transport.websocket import WRITE_SIZE
 from tests.client.websockets import (
     BINARY,
     CLOSE,
@@ -28,40 +25,15 @@ from tests.client.websockets import (
     TEXT,
     WebSocketPeer,
     client_end,
+    compressing_pair,
+    everything,
     frame,
+    in_time,
     websocket_pair,
 )
 from zio.testing import memory_stream_pair, wait_all_parked
 
 T = TypeVar("T")
-
-
-def run(fn: Callable[[], T]) -> T:
-    """Run ``fn``, whose lost wake-ups end in a TimeoutError."""
-
-    def limited() -> T:
-        with zio.timeout(30):
-            return fn()
-        raise AssertionError
-
-    return zio.run(limited)
-
-
-def everything(stream: WebSocketStream) -> bytes:
-    return b"".join(iter(lambda: stream.recv(65536), b""))
-
-
-def deflated(data: bytes) -> bytes:
-    """As it travels in a compressed message."""
-    engine = zlib.compressobj(wbits=-15)
-    return (engine.compress(data) + engine.flush(zlib.Z_SYNC_FLUSH))[:-4]
-
-
-COMPRESSED: dict[str, Any] = {"ws_compression": True}
-
-
-def compressing_pair(limit: int = 65536) -> tuple[WebSocketStream, WebSocketPeer]:
-    return websocket_pair(limit, (PerMessageDeflate(),), **COMPRESSED)
 
 
 # Frames.
@@ -76,7 +48,7 @@ def test_bytes_travel_both_ways() -> None:
         assert ours.recv(100) == b"answer"
         ours.close()
 
-    run(main)
+    in_time(main)
 
 
 def test_what_is_sent_is_a_binary_message_masked_with_a_key_of_its_own() -> None:
@@ -94,7 +66,7 @@ def test_what_is_sent_is_a_binary_message_masked_with_a_key_of_its_own() -> None
         assert len(keys) == 20
         ours.close()
 
-    run(main)
+    in_time(main)
 
 
 @pytest.mark.parametrize("size", [1, 125, 126, 65535, 65536, 200_000])
@@ -110,7 +82,7 @@ def test_each_length_of_a_frame_is_read_and_written(size: int) -> None:
         sending.join()
         ours.close()
 
-    run(main)
+    in_time(main)
 
 
 def test_many_megabytes_go_both_ways_at_once() -> None:
@@ -126,7 +98,7 @@ def test_many_megabytes_go_both_ways_at_once() -> None:
             echoing.join()
         ours.close()
 
-    run(main)
+    in_time(main)
 
 
 def test_a_fragmented_message_is_read_as_it_comes() -> None:
@@ -144,7 +116,7 @@ def test_a_fragmented_message_is_read_as_it_comes() -> None:
         assert ours.recv(100) == b"begun"
         ours.close()
 
-    run(main)
+    in_time(main)
 
 
 def test_empty_messages_are_no_end() -> None:
@@ -154,7 +126,7 @@ def test_empty_messages_are_no_end() -> None:
         assert ours.recv(100) == b"x"
         ours.close()
 
-    run(main)
+    in_time(main)
 
 
 def test_recv_gives_at_most_what_was_asked_for() -> None:
@@ -164,7 +136,7 @@ def test_recv_gives_at_most_what_was_asked_for() -> None:
         assert [ours.recv(2), ours.recv(4), ours.recv(100)] == [b"ab", b"cdef", b"gh"]
         ours.close()
 
-    run(main)
+    in_time(main)
 
 
 def test_a_burst_of_many_frames_comes_in_one_piece() -> None:
@@ -174,7 +146,7 @@ def test_a_burst_of_many_frames_comes_in_one_piece() -> None:
         assert ours.recv(65536) == b"".join(b"%03d" % number for number in range(1000))
         ours.close()
 
-    run(main)
+    in_time(main)
 
 
 # What comes in pieces.
@@ -220,7 +192,7 @@ def test_what_the_server_sends_may_be_cut_at_any_byte(before: str) -> None:
         while cut < talk(cut):
             cut += 1
 
-    run(main)
+    in_time(main)
 
 
 def test_what_is_sent_may_be_taken_in_pieces_cut_at_any_byte() -> None:
@@ -253,7 +225,7 @@ def test_what_is_sent_may_be_taken_in_pieces_cut_at_any_byte() -> None:
         while cut < talk(cut):
             cut += 1
 
-    run(main)
+    in_time(main)
 
 
 # Control frames.
@@ -268,7 +240,7 @@ def test_a_ping_is_answered_with_its_payload() -> None:
         assert peer.recv_all() == b""
         assert peer.pongs == [b"are you there?"]
 
-    run(main)
+    in_time(main)
 
 
 def test_while_a_frame_is_stuck_only_the_last_ping_is_answered_and_after_it() -> None:
@@ -285,7 +257,7 @@ def test_while_a_frame_is_stuck_only_the_last_ping_is_answered_and_after_it() ->
         assert peer.pongs == [b"99"]
         ours.close()
 
-    run(main)
+    in_time(main)
 
 
 def test_a_pong_nobody_asked_for_is_ignored() -> None:
@@ -295,7 +267,7 @@ def test_a_pong_nobody_asked_for_is_ignored() -> None:
         assert ours.recv(10) == b"x"
         ours.close()
 
-    run(main)
+    in_time(main)
 
 
 @pytest.mark.parametrize("payload", [b"", b"\x03\xe8", b"\x03\xe9going away"])
@@ -314,7 +286,7 @@ def test_a_close_frame_is_the_end_behind_what_came_before_and_is_answered(payloa
         ours.close()
         assert peer.stream.recv(100) == b""
 
-    run(main)
+    in_time(main)
 
 
 def test_a_close_frame_with_another_reason_is_an_error_with_that_reason() -> None:
@@ -327,7 +299,7 @@ def test_a_close_frame_with_another_reason_is_an_error_with_that_reason() -> Non
                 ours.recv(1)
         ours.close()
 
-    run(main)
+    in_time(main)
 
 
 def test_the_end_of_the_connection_is_the_end() -> None:
@@ -338,7 +310,7 @@ def test_the_end_of_the_connection_is_the_end() -> None:
         assert everything(ours) == b"last wordshal"
         ours.close()
 
-    run(main)
+    in_time(main)
 
 
 # What is no WebSocket, or none for NATS.
@@ -374,29 +346,7 @@ def test_a_wrong_frame_ends_it_and_the_server_is_told_why(wrong: bytes, problem:
         assert peer.close.code == code
         ours.close()
 
-    run(main)
-
-
-def test_a_compressed_frame_that_cannot_be_decompressed_ends_it() -> None:
-    def main() -> None:
-        ours, peer = compressing_pair()
-        peer.stream.send_all(frame(b"\xff\xff\xff\xff", rsv1=True))
-        with pytest.raises(WebSocketError, match="error in extension"):
-            ours.recv(1)
-        ours.close()
-
-    run(main)
-
-
-def test_a_control_frame_is_not_compressed() -> None:
-    def main() -> None:
-        ours, peer = compressing_pair()
-        peer.stream.send_all(frame(b"x", PING, rsv1=True))
-        with pytest.raises(WebSocketError, match="error in extension"):
-            ours.recv(1)
-        ours.close()
-
-    run(main)
+    in_time(main)
 
 
 @settings(max_examples=300)
@@ -411,180 +361,7 @@ def test_whatever_the_server_sends_is_data_an_end_or_an_error(noise: bytes, comp
         ours.close()
         peer.stream.close()
 
-    run(main)
-
-
-# Compression.
-
-
-def test_compression_is_not_offered_unless_asked_for() -> None:
-    def main() -> None:
-        ours, peer = websocket_pair(extensions=(PerMessageDeflate(),))
-        assert peer.request.extensions == []
-        assert not ours.compressed
-        ours.send_all(b"x" * 1000)
-        assert peer.recv_exactly(1000)
-        assert peer.raw[0] == 0x80 | BINARY
-        ours.close()
-
-    run(main)
-
-
-def test_a_server_that_does_not_compress_gets_plain_frames() -> None:
-    def main() -> None:
-        ours, peer = websocket_pair(**COMPRESSED)
-        (offer,) = peer.request.extensions
-        assert str(offer).startswith("permessage-deflate;")
-        assert not ours.compressed
-        ours.send_all(b"x" * 1000)
-        assert peer.recv_exactly(1000)
-        assert len(peer.raw) > 1000
-        ours.close()
-
-    run(main)
-
-
-def test_compressed_messages_go_both_ways() -> None:
-    data = b"the same again " * 10_000
-
-    def main() -> None:
-        ours, peer = compressing_pair(1 << 20)
-        assert ours.compressed
-        for _ in range(3):
-            ours.send_all(data)
-            assert peer.recv_exactly(len(data)) == data
-            peer.send(data)
-            assert ours.recv_exactly(len(data)) == data
-        assert len(peer.raw) < len(data) / 50
-        assert peer.raw[0] == 0xC0 | BINARY
-        ours.close()
-
-    run(main)
-
-
-class Brief(PerMessageDeflate):
-    """Accepts without repeating the conditions."""
-
-    def accept(self, offer: str) -> bool:
-        super().accept(offer)
-        return True
-
-
-def test_each_message_is_compressed_by_itself() -> None:
-    """A server that forgets what came before (as nats-server does) can read it."""
-
-    def main() -> None:
-        ours, peer = websocket_pair(65536, (Brief(),), **COMPRESSED)
-        sent = []
-        for _ in range(2):
-            ours.send_all(b"abc" * 100)
-            peer.raw.clear()
-            peer.recv_exactly(300)
-            raw = bytes(peer.raw)
-            sent.append(bytes(byte ^ raw[2 + at % 4] for at, byte in enumerate(raw[6:])))
-        assert sent[0] == sent[1]
-        assert zlib.decompress(sent[0] + b"\x00\x00\xff\xff\x01\x00\x00\xff\xff", -15) == b"abc" * 100
-        ours.close()
-
-    run(main)
-
-
-def test_small_messages_are_not_compressed() -> None:
-    def main() -> None:
-        ours, peer = compressing_pair()
-        ours.send_all(b"x" * 63)
-        assert peer.recv_exactly(63)
-        assert peer.raw[0] == 0x80 | BINARY
-        ours.close()
-
-    run(main)
-
-
-def test_plain_messages_may_come_between_compressed_ones() -> None:
-    def main() -> None:
-        ours, peer = compressing_pair()
-        one, two = b"one" * 100, b"two" * 100
-        peer.stream.send_all(
-            frame(deflated(one), rsv1=True) + frame(b"plain") + frame(b"", rsv1=False) + frame(deflated(two), rsv1=True)
-        )
-        assert ours.recv_exactly(605) == one + b"plain" + two
-        ours.close()
-
-    run(main)
-
-
-def test_a_ping_between_the_fragments_of_a_compressed_message_does_not_end_it() -> None:
-    """The library alone takes the rest of such a message for plain."""
-
-    def main() -> None:
-        ours, peer = compressing_pair()
-        data = os.urandom(100) * 10
-        whole = deflated(data)
-        for cut in range(1, len(whole)):
-            peer.stream.send_all(
-                frame(whole[:cut], fin=False, rsv1=True)
-                + frame(b"ping", PING)
-                + frame(b"pong", PONG)
-                + frame(whole[cut:], CONTINUATION)
-            )
-            assert ours.recv_exactly(len(data)) == data
-        ours.close()
-
-    run(main)
-
-
-def test_what_grows_a_thousandfold_is_not_held_in_memory_all_at_once() -> None:
-    size = 96 << 20
-    engine = zlib.compressobj(wbits=-15)
-    zeros = bytes(1 << 20)
-    whole = b"".join(engine.compress(zeros) for _ in range(size >> 20)) + engine.flush(zlib.Z_SYNC_FLUSH)
-    bomb = frame(whole[:-4], rsv1=True)
-
-    def main() -> None:
-        ours, peer = compressing_pair(1 << 20)
-        sending = zio.spawn(peer.stream.send_all, bomb)
-        tracemalloc.start()
-        try:
-            have = 0
-            while have < size:
-                have += len(ours.recv(65536))
-            _, peak = tracemalloc.get_traced_memory()
-        finally:
-            tracemalloc.stop()
-        sending.join()
-        assert peak < 60 << 20
-        ours.close()
-
-    run(main)
-
-
-def test_a_compressed_message_is_no_larger_than_a_payload_that_the_server_takes() -> None:
-    def main() -> None:
-        ours, peer = compressing_pair()
-        ours.fit(1000)
-        ours.send_all(bytes(3500))
-        assert peer.recv_exactly(3500)
-        assert peer.messages == [1000, 1000, 1000, 500]
-        ours.fit(1 << 20)
-        peer.messages.clear()
-        ours.send_all(bytes(WRITE_SIZE + 1))
-        assert peer.recv_exactly(WRITE_SIZE + 1)
-        assert peer.messages == [WRITE_SIZE, 1]
-        ours.close()
-
-    run(main)
-
-
-def test_a_plain_message_may_be_larger() -> None:
-    def main() -> None:
-        ours, peer = websocket_pair()
-        ours.fit(1000)
-        ours.send_all(bytes(3500))
-        assert peer.recv_exactly(3500)
-        assert peer.messages == [3500]
-        ours.close()
-
-    run(main)
+    in_time(main)
 
 
 # Waiting, cancelling.
@@ -610,7 +387,7 @@ def test_a_cancelled_recv_loses_nothing() -> None:
         assert bytes(got) == data
         ours.close()
 
-    run(main)
+    in_time(main)
 
 
 def test_what_a_cancelled_send_has_begun_goes_out_whole() -> None:
@@ -629,7 +406,7 @@ def test_what_a_cancelled_send_has_begun_goes_out_whole() -> None:
         following.join()
         ours.close()
 
-    run(main)
+    in_time(main)
 
 
 def test_send_some_takes_a_frame_or_nothing_and_wait_writable_waits_for_the_rest() -> None:
@@ -646,7 +423,7 @@ def test_send_some_takes_a_frame_or_nothing_and_wait_writable_waits_for_the_rest
         assert peer.recv() == b"y"
         ours.close()
 
-    run(main)
+    in_time(main)
 
 
 def test_send_all_returns_when_the_last_byte_is_out() -> None:
@@ -659,7 +436,7 @@ def test_send_all_returns_when_the_last_byte_is_out() -> None:
         sending.join()
         ours.close()
 
-    run(main)
+    in_time(main)
 
 
 def test_two_readers_or_two_writers_are_one_too_many() -> None:
@@ -678,7 +455,7 @@ def test_two_readers_or_two_writers_are_one_too_many() -> None:
             with pytest.raises(zio.Closed):
                 task.join()
 
-    run(main)
+    in_time(main)
 
 
 def test_plain_threads_and_tasks_send_frames_that_do_not_mix() -> None:
@@ -712,7 +489,7 @@ def test_plain_threads_and_tasks_send_frames_that_do_not_mix() -> None:
         assert set(peer.pongs) == {b"p"}
         ours.close()
 
-    run(main)
+    in_time(main)
 
 
 def test_a_thread_waits_while_a_frame_is_being_made() -> None:
@@ -737,7 +514,7 @@ def test_a_thread_waits_while_a_frame_is_being_made() -> None:
         assert peer.recv_exactly(6) == b"onetwo"
         ours.close()
 
-    run(main)
+    in_time(main)
 
 
 # The end.
@@ -763,7 +540,7 @@ def test_close_says_so_and_nothing_more_goes_out() -> None:
             with pytest.raises(zio.Closed):
                 call()
 
-    run(main)
+    in_time(main)
 
 
 def test_close_in_the_middle_of_a_frame_sends_nothing_more() -> None:
@@ -778,7 +555,7 @@ def test_close_in_the_middle_of_a_frame_sends_nothing_more() -> None:
                 received += more
         assert len(received) <= 1000
 
-    run(main)
+    in_time(main)
 
 
 def test_shutdown_write_ends_our_side_and_receiving_goes_on() -> None:
@@ -797,7 +574,7 @@ def test_shutdown_write_ends_our_side_and_receiving_goes_on() -> None:
         assert everything(ours) == b"still here"
         ours.close()
 
-    run(main)
+    in_time(main)
 
 
 def test_an_error_of_the_connection_comes_out_of_send_and_recv() -> None:
@@ -812,7 +589,7 @@ def test_an_error_of_the_connection_comes_out_of_send_and_recv() -> None:
                 call()
         ours.close()
 
-    run(main)
+    in_time(main)
 
 
 def test_an_error_after_a_part_has_gone_out_is_raised_by_the_next_call() -> None:
@@ -835,7 +612,7 @@ def test_an_error_after_a_part_has_gone_out_is_raised_by_the_next_call() -> None
             ours.send_some(b"x")
         ours.close()
 
-    run(main)
+    in_time(main)
 
 
 def test_in_a_forked_child_it_closes_without_a_word() -> None:
@@ -855,7 +632,7 @@ def test_in_a_forked_child_it_closes_without_a_word() -> None:
             ours.close()
             peer.stream.close()
 
-    run(main)
+    in_time(main)
 
 
 def test_it_is_for_tasks_of_its_own_runtime() -> None:
@@ -867,7 +644,7 @@ def test_it_is_for_tasks_of_its_own_runtime() -> None:
             zio.to_thread(ours.close)
         ours.close()
 
-    run(main)
+    in_time(main)
 
 
 @pytest.fixture(autouse=True)

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import struct
+import zlib
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, TypeVar
 
+import pytest
 from wsproto import ConnectionType, WSConnection
 from wsproto.events import AcceptConnection, BytesMessage, CloseConnection, Event, Ping, Pong, Request
-from wsproto.extensions import Extension
+from wsproto.extensions import Extension, PerMessageDeflate
 
+import nats_zio
 import zio
 from nats_zio.options import Options
 from nats_zio.servers import parse_server
@@ -18,7 +22,9 @@ from nats_zio.testing.server import NatsServer, free_port
 from nats_zio.transport.upgrade import upgrade
 from nats_zio.transport.websocket import WebSocketStream
 from zio.net import Stream
-from zio.testing import memory_stream_pair
+from zio.testing import SimNetwork, memory_stream_pair, run_virtual
+
+T = TypeVar("T")
 
 BINARY, CONTINUATION, TEXT, CLOSE, PING, PONG = 2, 0, 1, 8, 9, 10
 
@@ -151,3 +157,97 @@ def websocket_server(*settings: str, config: str = "", tls: str = "no_tls: true"
     listener = ", ".join(("host: 127.0.0.1", f"port: {port}", tls, *settings))
     with NatsServer(config=f"websocket {{ {listener} }}\n{config}") as server:
         yield server, f"{'ws' if 'no_tls' in tls else 'wss'}://127.0.0.1:{port}"
+
+
+# In memory.
+
+
+def in_time(fn: Callable[[], T]) -> T:
+    """Run ``fn``, whose lost wake-ups end in a TimeoutError."""
+
+    def limited() -> T:
+        with zio.timeout(30):
+            return fn()
+        raise AssertionError
+
+    return zio.run(limited)
+
+
+def everything(stream: WebSocketStream) -> bytes:
+    return b"".join(iter(lambda: stream.recv(65536), b""))
+
+
+def deflated(data: bytes) -> bytes:
+    """As it travels in a compressed message."""
+    engine = zlib.compressobj(wbits=-15)
+    return (engine.compress(data) + engine.flush(zlib.Z_SYNC_FLUSH))[:-4]
+
+
+COMPRESSED: dict[str, Any] = {"ws_compression": True}
+
+
+def compressing_pair(limit: int = 65536) -> tuple[WebSocketStream, WebSocketPeer]:
+    return websocket_pair(limit, (PerMessageDeflate(),), **COMPRESSED)
+
+
+# A client, and a server in a simulated network.
+
+
+def works(nc: nats_zio.Client, subject: str, data: bytes = b"there and back") -> None:
+    with nc.subscribe(subject) as sub:
+        nc.publish(subject, data)
+        assert sub.next().data == data
+
+
+def failure(url: str, **options: Any) -> BaseException:
+    """Why no connection to the only server comes about."""
+    with pytest.raises(nats_zio.NoServersError) as caught:
+        nats_zio.connect(url, **options)
+    (error,) = caught.value.errors.values()
+    return error
+
+
+class ScriptedWebSocket:
+    """Serves WebSockets in a simulated network, and NATS in them: INFO, and a PONG for each PING."""
+
+    def __init__(self, host: str, port: int = 80, **info: Any) -> None:
+        self.listener = zio.net.listen(host, port)
+        self.info = {"max_payload": 1 << 20, "headers": True, **info}
+        self.peers: list[WebSocketPeer] = []
+        self.answer: Callable[[WebSocketPeer], object] = lambda peer: peer.accept()
+        zio.spawn(self._accept)
+
+    def _accept(self) -> None:
+        for stream in self.listener:
+            zio.spawn(self._serve, WebSocketPeer(stream))
+
+    def _serve(self, peer: WebSocketPeer) -> None:
+        with contextlib.suppress(OSError, zio.Closed), peer.stream:
+            self.peers.append(peer)
+            self.answer(peer)
+            peer.send(b"INFO " + json.dumps(self.info).encode() + b"\r\n")
+            while data := peer.recv():
+                for _ in range(data.count(b"PING\r\n")):
+                    peer.send(b"PONG\r\n")
+
+    def close(self) -> None:
+        self.listener.close()
+        for peer in self.peers:
+            peer.stream.close()
+
+
+@contextlib.contextmanager
+def serving(host: str = "server", port: int = 80, **info: Any) -> Iterator[ScriptedWebSocket]:
+    server = ScriptedWebSocket(host, port, **info)
+    yield server
+    server.close()
+
+
+def simulated(test: Callable[..., Any], network: SimNetwork | None = None) -> Any:
+    """Run `test(server)` with a scripted server at ws://server."""
+
+    def main() -> Any:
+        with serving() as server:
+            return test(server)
+
+    return run_virtual(main, network=network or SimNetwork(1), seed=1)

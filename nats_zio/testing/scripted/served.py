@@ -44,6 +44,7 @@ class ServedClient:
     def __init__(self, server: ScriptedServer, stream: Stream, number: int) -> None:
         self.server = server
         self.stream = stream
+        self.raw = stream  # beneath TLS and WebSocket
         self.id = number
         self.options: dict[str, Any] = {}  # of its CONNECT
         self.permissions = server.permissions
@@ -101,8 +102,8 @@ class ServedClient:
     def abort(self) -> None:
         """End the connection at once: simulated ones are reset."""
         if not self.gone:
-            if isinstance(self.stream, SimStream):
-                self.stream.connection.reset()
+            if isinstance(self.raw, SimStream):
+                self.raw.connection.reset()
             self._end()
 
     def look_at_rights(self) -> None:
@@ -164,6 +165,10 @@ class ServedClient:
 
     def _greet(self) -> None:
         server = self.server
+        if server.websocket:
+            from .websocket import accept_websocket
+
+            self.stream = accept_websocket(self.stream)
         greeting = self.info_line() if server.greeting is None else server.greeting
         if server.tls is not None:
             if not server.tls_first:

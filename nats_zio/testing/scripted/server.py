@@ -25,7 +25,8 @@ class ScriptedServer:
 
     ``host`` and ``port`` are where it listens (port 0: a free one). ``users`` are names with passwords and rights;
     without, everybody may come, with ``permissions``. With ``tls``, a context for servers, it asks for TLS behind INFO,
-    or before it (``tls_first``). Further keyword arguments are fields of its INFO.
+    or before it (``tls_first``). With ``websocket`` it is spoken to by WebSocket, without TLS. Further keyword
+    arguments are fields of its INFO.
 
     To be set at any time, by a test:
 
@@ -56,6 +57,7 @@ class ScriptedServer:
         permissions: Permissions | None = None,
         tls: SSLContext | None = None,
         tls_first: bool = False,
+        websocket: bool = False,
         **info: Any,
     ) -> None:
         self.host = host
@@ -72,6 +74,7 @@ class ScriptedServer:
         self.permissions = permissions or Permissions()
         self.tls = tls
         self.tls_first = tls_first
+        self.websocket = websocket
         self.greeting: bytes | None = None
         self.on_client: Callable[[ServedClient], object] | None = None
         self.on_command: Callable[[ServedClient, Command], object] | None = None
@@ -92,7 +95,7 @@ class ScriptedServer:
 
     @property
     def url(self) -> str:
-        return f"nats://{self.host}:{self.port}"
+        return f"{'ws' if self.websocket else 'nats'}://{self.host}:{self.port}"
 
     @property
     def listening(self) -> bool:
