@@ -533,3 +533,34 @@ def test_subscriptions_are_drained_in_the_order_they_were_made() -> None:
             assert unsubscribed == [[str(sid)] for sid in range(1, 51)]
 
     run_virtual(main, network=MemoryNetwork(), seed=1)
+
+
+def test_threads_that_subscribe_while_another_drains_are_told_or_served(
+    background_runtime: object, nats_server: NatsServer, subject: str
+) -> None:
+    for _ in range(10):
+        nc = nats_zio.connect(nats_server.url)
+        start = threading.Barrier(5)
+        outcomes: list[object] = []
+
+        def subscribe(
+            nc: nats_zio.Client = nc, start: threading.Barrier = start, outcomes: list[Any] = outcomes
+        ) -> None:
+            start.wait()
+            try:
+                while True:
+                    outcomes.append(nc.subscribe(subject))
+            except (nats_zio.DrainingError, nats_zio.ConnectionClosedError) as exc:
+                outcomes.append(exc)
+
+        threads = [threading.Thread(target=subscribe) for _ in range(4)]
+        for thread in threads:
+            thread.start()
+        start.wait()
+        nc.drain()
+        for thread in threads:
+            thread.join()
+        subs = [outcome for outcome in outcomes if isinstance(outcome, nats_zio.Subscription)]
+        assert len(outcomes) - len(subs) == 4
+        assert all(sub.closed for sub in subs)
+        assert not nc.subscriptions

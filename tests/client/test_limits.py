@@ -11,7 +11,7 @@ import zio
 from nats_zio import ClosedReason
 from nats_zio.events import SlowConsumer
 from nats_zio.testing import NatsServer
-from tests.client.helpers import LIMIT, next_event
+from tests.client.helpers import LIMIT, eventually, next_event
 
 Run = Callable[..., object]
 
@@ -218,5 +218,43 @@ def test_dropped_messages_count_towards_max_msgs(run: Run, nats_server: NatsServ
             _publish(nc, subject, *[b"x"] * 6)
             assert sub.closed_reason is ClosedReason.LIMIT_REACHED
             assert (sub.pending_msgs, sub.dropped) == (2, 2)
+
+    run(main)
+
+
+def test_a_slow_consumer_costs_the_others_nothing(run: Run, nats_server: NatsServer, subject: str) -> None:
+    def main() -> None:
+        taken: list[bytes] = []
+        payloads = [b"%d" % number for number in range(2000)]
+        with nats_zio.connect(nats_server.url) as nc:
+            slow = nc.subscribe(subject, pending_msgs=1)
+            quick, handled = nc.subscribe(subject), nc.subscribe(subject, cb=lambda message: taken.append(message.data))
+            _publish(nc, subject, *payloads)
+            assert [message.data for message in quick.next_batch(3000)] == payloads
+            assert (slow.pending_msgs, slow.dropped) == (1, 1999)
+            handled.drain()
+        assert taken == payloads
+
+    run(main)
+
+
+def test_a_slow_handler_is_drained_of_what_was_kept(run: Run, nats_server: NatsServer, subject: str) -> None:
+    def main() -> None:
+        taken: list[bytes] = []
+        go = zio.Event()
+
+        def handle(message: nats_zio.Message) -> None:
+            assert go.wait(timeout=LIMIT)
+            taken.append(message.data)
+
+        with nats_zio.connect(nats_server.url) as nc:
+            sub = nc.subscribe(subject, cb=handle, pending_msgs=3, overflow="drop_old")
+            _publish(nc, subject, b"first")
+            eventually(lambda: sub.pending_msgs == 0)
+            _publish(nc, subject, *[b"%d" % number for number in range(100)])
+            go.set()
+            sub.drain()
+            assert taken == [b"first", b"97", b"98", b"99"]
+            assert (sub.delivered, sub.dropped, sub.closed_reason) == (4, 97, ClosedReason.DRAINED)
 
     run(main)

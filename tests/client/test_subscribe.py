@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import threading
 from collections import Counter
 from collections.abc import Callable
@@ -15,6 +16,7 @@ from nats_zio import ClosedReason
 from nats_zio.events import CallbackError
 from nats_zio.testing import NatsServer
 from tests.client.helpers import LIMIT, Peer, eventually, next_event
+from zio.testing import wait_all_parked
 
 Run = Callable[..., Any]
 
@@ -91,6 +93,28 @@ def test_a_queue_group_shares_the_messages_among_its_members(
             assert Counter(data for part in taken for data in part) == Counter(_numbers(count))
             assert min(map(len, taken)) > count / 10
             assert other.pending_msgs == count
+
+    run(main)
+
+
+def test_a_queue_group_is_shared_by_members_of_different_clients(
+    run: Run, nats_server: NatsServer, peer: Peer, subject: str
+) -> None:
+    count = 300
+
+    def main() -> None:
+        with nats_zio.connect(nats_server.url) as first, nats_zio.connect(nats_server.url) as second:
+            members = [nc.subscribe(subject, queue="workers") for nc in (first, second, first)]
+            alone = second.subscribe(subject)
+            for nc in (first, second):
+                nc.flush()
+            peer.publish(subject, *_numbers(count))
+            for nc in (first, second):
+                nc.flush()
+            taken = [[message.data for message in member.next_batch(count)] for member in members]
+            assert Counter(data for part in taken for data in part) == Counter(_numbers(count))
+            assert min(map(len, taken)) > count / 10
+            assert alone.pending_msgs == count
 
     run(main)
 
@@ -552,6 +576,86 @@ def test_unsubscribe_after_counts_from_the_beginning(
             peer.publish(subject, *_numbers(10)[2:])
             assert [message.data for message in sub] == _numbers(4)
             assert sub.closed_reason is ClosedReason.LIMIT_REACHED
+            nc.flush()
+            assert nc.stats.in_msgs == 4
+
+    run(main)
+
+
+def test_what_was_on_its_way_beyond_the_limit_is_not_delivered(
+    nats_server: NatsServer, peer: Peer, subject: str
+) -> None:
+    def main() -> None:
+        with nats_zio.connect(nats_server.url) as nc:
+            sub = nc.subscribe(subject)
+            nc.flush()
+            peer.publish(subject, *_numbers(10))  # blocks the loop: they are not read yet
+            sub.unsubscribe(after=4)
+            assert [message.data for message in sub] == _numbers(4)
+            assert (sub.closed_reason, sub.delivered) == (ClosedReason.LIMIT_REACHED, 4)
+
+    zio.run(main)
+
+
+@pytest.mark.parametrize("changes", [(5, 3), (2, 5), (4, 4), (9, 1, 3)])
+def test_the_last_unsubscribe_after_counts(
+    run: Run, nats_server: NatsServer, peer: Peer, subject: str, changes: tuple[int, ...]
+) -> None:
+    def main() -> None:
+        with nats_zio.connect(nats_server.url) as nc:
+            sub = nc.subscribe(subject, max_msgs=7)
+            for after in changes:
+                sub.unsubscribe(after=after)
+            nc.flush()
+            peer.publish(subject, *_numbers(10))
+            assert [message.data for message in sub] == _numbers(changes[-1])
+            assert sub.closed_reason is ClosedReason.LIMIT_REACHED
+
+    run(main)
+
+
+def test_a_limit_is_shared_by_all_who_wait(run: Run, nats_server: NatsServer, subject: str) -> None:
+    waiting, limit = 12, 5
+
+    def main() -> None:
+        outcomes: list[bytes | type[BaseException]] = []
+
+        def take() -> None:
+            try:
+                outcomes.append(sub.next(timeout=LIMIT).data)
+            except nats_zio.Error as exc:
+                outcomes.append(type(exc))
+
+        with nats_zio.connect(nats_server.url) as nc:
+            sub = nc.subscribe(subject, max_msgs=limit)
+            if run is zio.run:
+                tasks = [zio.spawn(take) for _ in range(waiting)]
+                wait_all_parked()
+            else:
+                threads = [threading.Thread(target=take) for _ in range(waiting)]
+                for thread in threads:
+                    thread.start()
+            for data in _numbers(2 * waiting):
+                nc.publish(subject, data)
+            for one in tasks if run is zio.run else threads:
+                one.join()
+            assert sorted(outcome for outcome in outcomes if isinstance(outcome, bytes)) == _numbers(limit)
+            assert outcomes.count(nats_zio.SubscriptionClosedError) == waiting - limit
+            assert (sub.delivered, sub.pending_msgs) == (limit, 0)
+
+    run(main)
+
+
+def test_a_handler_is_called_for_so_many_and_no_more(
+    run: Run, nats_server: NatsServer, peer: Peer, subject: str
+) -> None:
+    def main() -> None:
+        taken: list[bytes] = []
+        with nats_zio.connect(nats_server.url) as nc:
+            nc.subscribe(subject, cb=lambda message: taken.append(message.data), max_msgs=4)
+            nc.flush()
+            peer.publish(subject, *_numbers(9))
+        assert taken == _numbers(4)
 
     run(main)
 
@@ -692,3 +796,34 @@ def test_delivered_counts_what_a_handler_took(run: Run, nats_server: NatsServer,
             assert sub.pending_msgs == 0
 
     run(main)
+
+
+def test_a_wait_that_is_cut_off_changes_no_counter(run: Run, nats_server: NatsServer, subject: str) -> None:
+    def main() -> None:
+        def counters() -> tuple[int, ...]:
+            return sub.pending_msgs, sub.pending_bytes, sub.delivered, sub.dropped, sub.dropped_bytes
+
+        with nats_zio.connect(nats_server.url) as nc, nc.subscribe(subject) as sub:
+            for _ in range(3):
+                with pytest.raises(nats_zio.TimeoutError):
+                    sub.next(timeout=0.001)
+                with zio.move_on_after(0.001):
+                    sub.next(timeout=None)
+                with zio.move_on_after(0.001):
+                    list(sub)
+                with zio.move_on_after(0.001):
+                    zio.select(sub)
+                assert counters() == (0, 0, 0, 0, 0)
+
+    run(main)
+
+
+def test_waits_that_time_out_gather_nowhere(nats_server: NatsServer, subject: str) -> None:
+    def main() -> None:
+        with nats_zio.connect(nats_server.url) as nc, nc.subscribe(subject) as sub:
+            for _ in range(1000):
+                with pytest.raises(nats_zio.TimeoutError):
+                    sub.next(timeout=0)
+            assert sum(isinstance(item, zio.lowlevel.Waiter) for item in gc.get_objects()) < 100
+
+    zio.run(main)
