@@ -37,7 +37,7 @@ from .errors import (
 from .event_calls import EventCalls
 from .framing import Framer
 from .ids import Nuid
-from .options import Options, make_options
+from .options import DEFAULT, Options, make_options
 from .outbound import Outbound
 from .protocol import (
     ServerInfo,
@@ -53,7 +53,7 @@ from .requests import Requests
 from .servers import Server, parse_servers
 from .session import Session, closed_error
 from .subscribing import SubscriptionTable, Terms
-from .subscription import DEFAULT, Subscription
+from .subscription import Subscription
 from .transport import check_servers, check_use
 
 if TYPE_CHECKING:

@@ -44,6 +44,16 @@ _SWITCHES = (
 OVERFLOWS: tuple[str, ...] = get_args(Overflow)
 
 
+class _LeftOut:
+    """In place of an argument that was left out: what the client's options say."""
+
+    def __repr__(self) -> str:
+        return "<the client's>"
+
+
+DEFAULT: Any = _LeftOut()
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Options:
     """What ``connect`` accepts. Times are seconds, sizes bytes.

@@ -117,3 +117,17 @@ class KeyedQueue:
         for lane in self.lanes:
             for _, message in list(lane):
                 yield message
+
+
+def make_pending(
+    key: Callable[[Message], Hashable] | None,
+    workers: int,
+    failed: Callable[[Message, Exception], None],
+    backlog: Backlog | None,
+) -> tuple[Pending, list[Any]]:
+    """Where messages wait, and the queues that a handler's workers take them from: one in common, or one for each."""
+    if key is not None and workers > 1:
+        keyed = KeyedQueue(key, workers, failed, backlog)
+        return keyed, keyed.lanes
+    queue: Pending = deque() if backlog is None else CountedQueue(backlog)
+    return queue, [queue]

@@ -8,10 +8,9 @@ interruption loses a message. Waiting tasks, closing and the limits belong to th
 
 from __future__ import annotations
 
-from collections import deque
 from functools import partial
 from time import monotonic
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Self
 
 from greenlet import getcurrent
 
@@ -35,30 +34,17 @@ from .consumers import Consumers
 from .errors import Error, SlowConsumerError, SubscriptionClosedError, SubscriptionLostError, TimeoutError
 from .handlers import HandlerRunner
 from .iterating import MessageIterator
-from .limits import fit_in, size_of
-from .options import check_limit
-from .pending import CountedQueue, KeyedQueue
+from .limits import Limits, size_of
+from .options import DEFAULT, check_limit
+from .pending import make_pending
 from .sleepers import Sleepers
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from zio.lowlevel import Loop
 
     from .client import Client
     from .message import Message
-    from .pending import Pending
     from .subscribing import Terms
-
-
-class _LeftOut:
-    """In place of an argument that was left out: what the client's options say."""
-
-    def __repr__(self) -> str:
-        return "<the client's>"
-
-
-DEFAULT: Any = _LeftOut()
 
 
 class Subscription:
@@ -74,38 +60,27 @@ class Subscription:
         self.closed_reason: ClosedReason | None = None
         self._client = client
         self._loop: Loop = client.loop
-        self._backlog: Backlog | None = None
+        backlog = None
         if terms.overflow == "block":
-            self._backlog = Backlog(self, client, terms.pending_msgs, terms.pending_bytes)
-        self._queue: Pending = deque() if self._backlog is None else CountedQueue(self._backlog)
+            backlog = Backlog(self, client, terms.pending_msgs, terms.pending_bytes)
+        self._limits = Limits(terms.pending_msgs, terms.pending_bytes, terms.overflow, backlog)
+        self._queue, queues = make_pending(terms.key, terms.workers, partial(client.callback_failed, self), backlog)
         self._waiters = WaitQueue()
         self._sleepers = Sleepers()
         self._received = 0  # since the beginning, dropped ones included
         self._received_before = 0  # of the received: on earlier connections; the server counts from zero on each
         self._given_up = 0  # of the received: not kept, or discarded by unsubscribe
-        self._dropped = 0
-        self._dropped_bytes = 0
-        self._limit_msgs = terms.pending_msgs
-        self._limit_bytes = terms.pending_bytes
         # An upper bound of the bytes pending. Exact counting would cost every message; so it is made exact
         # only when it passes the limit, and forgotten when the queue is found empty.
         self._bytes_bound = 0
-        self._overflow = terms.overflow
-        self._slow = False
         self._max_msgs = terms.max_msgs
         self._error: BaseException | None = None  # what next() raises in the end
         self.consumers = Consumers(client)
         self._runner: HandlerRunner | None = None
         if terms.cb is not None:
-            self._runner = self._make_runner(terms.cb, terms)
+            at_each = terms.workers if len(queues) == 1 else 1
+            self._runner = HandlerRunner(self, terms.cb, client, queues, at_each, self.consumers.look_again)
         self.consumers.runner = self._runner
-
-    def _make_runner(self, cb: Callable[[Message], object], terms: Terms) -> HandlerRunner:
-        client, on_idle = self._client, self.consumers.look_again
-        if terms.key is None or terms.workers == 1:
-            return HandlerRunner(self, cb, client, [self._queue], terms.workers, on_idle)
-        keyed = self._queue = KeyedQueue(terms.key, terms.workers, partial(client.callback_failed, self), self._backlog)
-        return HandlerRunner(self, cb, client, keyed.lanes, 1, on_idle)
 
     # Taking messages.
 
@@ -171,8 +146,6 @@ class Subscription:
         loop = fiber.loop
         if fiber.cancelled:
             loop.checkpoint(fiber)
-        if self._backlog is not None:
-            self._backlog.consumed_by(current_owner())
         self._waits()
         waiter = Waiter(fiber, self)
         self._waiters.items.append(waiter)
@@ -188,6 +161,8 @@ class Subscription:
 
     def _waits(self) -> None:
         """Somebody is about to wait for a message: a held reader looks whether it is one it has to go on for."""
+        if self._limits.backlog is not None:
+            self._limits.backlog.consumed_by(current_owner())
         gate = self._client.gate
         if gate.shut:
             gate.look_again()
@@ -271,12 +246,7 @@ class Subscription:
         """Change the limits of pending messages and payload bytes; None is no limit."""
         check_limit("msgs", msgs)
         check_limit("bytes", bytes)
-        edit_elsewhere(self._loop, self._set_limits, msgs, bytes)
-
-    def _set_limits(self, msgs: int | None, size: int | None) -> None:
-        self._limit_msgs, self._limit_bytes = msgs, size
-        if self._backlog is not None:
-            self._backlog.set_limits(msgs, size)
+        edit_elsewhere(self._loop, self._limits.change, msgs, bytes)
 
     # Counters.
 
@@ -298,12 +268,12 @@ class Subscription:
     @property
     def dropped(self) -> int:
         """How many messages were dropped because of the limits."""
-        return self._dropped
+        return self._limits.dropped
 
     @property
     def dropped_bytes(self) -> int:
         """The size of the dropped messages: payload and headers."""
-        return self._dropped_bytes
+        return self._limits.dropped_bytes
 
     @property
     def closed(self) -> bool:
@@ -336,15 +306,15 @@ class Subscription:
         self._take_in(messages, bound)
 
     def _take_in(self, messages: list[Message], bound: int) -> None:
-        queue = self._queue
+        queue, limits = self._queue, self._limits
         self._bytes_bound += bound
-        limit_msgs, limit_bytes = self._limit_msgs, self._limit_bytes
+        limit_msgs, limit_bytes = limits.msgs, limits.bytes
         if (limit_msgs is not None and len(queue) + len(messages) > limit_msgs) or (
             limit_bytes is not None and self._bytes_bound > limit_bytes
         ):
             self._take_in_counted(messages)
         else:
-            self._slow = False
+            limits.slow = False
             queue.extend(messages)
         if self._runner is not None:
             self._runner.start()
@@ -367,38 +337,16 @@ class Subscription:
             waiter.wake(message, self)
 
     def _take_in_counted(self, messages: list[Message]) -> None:
-        """The limits are near: count exactly, message by message."""
-        if self._backlog is not None:
-            self._queue.extend(messages)
-            self._bytes_bound = self._backlog.size
-            if self._backlog.overflows() and not self._slow:
-                self._slow = True
-                self._client.slow_consumer(self)
-            return
+        limits = self._limits
+        was_slow = limits.slow
         waiting = len(self._waiters) + len(self._sleepers) if self._runner is None else 0
-        dropped, self._bytes_bound = fit_in(
-            messages,
-            self._queue,
-            self._limit_msgs,
-            self._limit_bytes,
-            waiting,
-            drop_old=self._overflow == "drop_old",
-        )
-        if dropped:
-            self._count_dropped(dropped)
-        else:
-            self._slow = False
-
-    def _count_dropped(self, dropped: list[Message]) -> None:
-        self._dropped += len(dropped)
-        self._given_up += len(dropped)
-        self._dropped_bytes += sum(map(size_of, dropped))
-        if not self._slow:
-            self._slow = True
+        self._bytes_bound, dropped = limits.fit_in(messages, self._queue, waiting)
+        self._given_up += dropped
+        if limits.slow and not was_slow:
             self._client.slow_consumer(self)
-        if self._overflow == "error":
+        if dropped and limits.overflow == "error":
             self._client.table.unsubscribe(self)
-            self.close(ClosedReason.SLOW_CONSUMER, SlowConsumerError(self.subject, self._dropped))
+            self.close(ClosedReason.SLOW_CONSUMER, SlowConsumerError(self.subject, limits.dropped))
 
     def belongs_to(self, client: Client) -> bool:
         """Whether it is one of this client."""
@@ -409,8 +357,7 @@ class Subscription:
         if self.closed_reason is None:
             self.closed_reason = reason
             self._error = error
-            if self._backlog is not None:
-                self._backlog.end()
+            self._limits.end()
             self._serve_waiters()
             self._waiters.fail_all(self._closed_error)
             self._sleepers.rouse(len(self._sleepers))
@@ -471,8 +418,6 @@ class Subscription:
             raise self._closed_error() from None
 
     def select_arm(self, waiter: Waiter) -> None:
-        if self._backlog is not None:
-            self._backlog.consumed_by(current_owner())
         self._waits()
         self._waiters.push(waiter)
 

@@ -138,8 +138,8 @@ MUTANTS = [
     Mutant(
         "a slow consumer is reported for each message",
         "nats_zio/subscription.py",
-        "        if not self._slow:\n            self._slow = True\n",
-        "        if True:\n            self._slow = True\n",
+        "        if limits.slow and not was_slow:\n",
+        "        if limits.slow:\n",
     ),
     Mutant(
         "an error of the server ends the connection",

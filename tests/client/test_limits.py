@@ -142,6 +142,25 @@ def test_slow_consumer_is_told_once_per_episode(run: Run, nats_server: NatsServe
     run(main)
 
 
+def test_an_episode_is_over_when_a_message_fits_also_near_the_limit(
+    run: Run, nats_server: NatsServer, subject: str
+) -> None:
+    def main() -> None:
+        with nats_zio.connect(nats_server.url) as nc:
+            seen = nc.events()
+            sub, other = nc.subscribe(subject, pending_bytes=10), nc.subscribe(f"{subject}.other")
+            for episode in (1, 2):
+                _publish(nc, subject, b"too much for it")
+                assert next_event(seen, SlowConsumer).dropped == episode
+                nc.publish(other.subject, bytes(1000))  # comes in the same read: what is pending has to be counted
+                nc.publish(subject, b"fits")
+                nc.flush()
+                assert sub.next().data == b"fits"
+            assert len(seen) == 0
+
+    run(main)
+
+
 def test_a_consumer_that_waits_is_not_slow(nats_server: NatsServer, subject: str) -> None:
     def main() -> None:
         with nats_zio.connect(nats_server.url) as nc:
