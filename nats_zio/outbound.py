@@ -128,6 +128,23 @@ class Outbound:
             if self._failure is not None:
                 raise self._failure()
 
+    def write_alone(self, line: bytes, body: bytes) -> bool:
+        """Accept and write a message at once, if nothing gathers and there is room; else False, and nothing is done.
+
+        For a task that then waits, with no other one ready: the way by the end of the tick costs it 2 µs.
+        """
+        stream = self._stream
+        if stream is None or self._scheduled or self._rest is not None or self._failure is not None:
+            return False
+        if len(body) > self.max_payload:
+            return False
+        self.lines.extend((line, body))
+        self.accepted += len(body)
+        with self.lock:
+            if self._stream is stream and self._rest is None:
+                self._write(stream)
+        return True
+
     def _check_buffer(self, size: int) -> None:
         """Whether the buffer for the reconnect has room. Whole frames count, or empty messages would fill the memory.
 

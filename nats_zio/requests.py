@@ -103,12 +103,13 @@ class Requests:
         else:
             line, data = self._lines(subject, data, token, headers)
         outbound = client.outbound
-        accepted = outbound.accepted + len(data)
-        if accepted > outbound.limit:
-            outbound.admit(len(data), None if timeout is None else deadline)
+        if loop.ready or not outbound.write_alone(line, data):
             accepted = outbound.accepted + len(data)
-        outbound.lines.extend((line, data))
-        outbound.accepted = accepted
+            if accepted > outbound.limit:
+                outbound.admit(len(data), None if timeout is None else deadline)
+                accepted = outbound.accepted + len(data)
+            outbound.lines.extend((line, data))
+            outbound.accepted = accepted
         waiter = Waiter(fiber, "a reply")
         self._pending[token] = (waiter, line, subject, deadline)
         if self._gate.shut:
@@ -269,7 +270,7 @@ class Requests:
         if entry is not None:
             self._client.outbound.withdraw(entry[1])
 
-    def deliver(self, messages: list[Message]) -> None:
+    def deliver(self, messages: list[Message], _bound: int) -> None:
         """Replies have come."""
         loop = self._client.loop
         pop, skip, ready, wake_thread = self._pending.pop, self._skip, loop.ready, loop.wake_thread

@@ -66,13 +66,10 @@ class Inbox:
     remaining = None
     heard_of = False
 
-    def __init__(self, subject: str, sid: int, deliver: Callable[[list[Message]], None]) -> None:
+    def __init__(self, subject: str, sid: int, deliver: Callable[[list[Message], int], None]) -> None:
         self.subject = subject
         self.sid = sid
-        self._deliver = deliver
-
-    def deliver(self, messages: list[Message], bound: int) -> None:
-        self._deliver(messages)
+        self.deliver = deliver
 
 
 class SubscriptionTable:
@@ -116,7 +113,7 @@ class SubscriptionTable:
                 raise sub.error
             return sub
 
-    def add_inbox(self, subject: str, deliver: Callable[[list[Message]], None]) -> None:
+    def add_inbox(self, subject: str, deliver: Callable[[list[Message], int], None]) -> None:
         """Subscribe an inbox of the client's own: batches go to ``deliver``."""
         self._add(Inbox(subject, next(self._sids), deliver))
 

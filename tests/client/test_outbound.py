@@ -112,6 +112,32 @@ def test_a_message_counts_as_written_when_its_last_crlf_is() -> None:
     zio.run(main)
 
 
+def test_a_message_is_written_at_once_only_if_nothing_gathers_and_there_is_room() -> None:
+    def main() -> None:
+        socket = Socket(1000)
+        outbound = connected(socket)
+        assert not outbound.write_alone(b"PUB a 1", b"0")  # the connection has just begun: its flush is on the way
+        zio.sleep(0.001)
+        assert outbound.write_alone(b"PUB a 1", b"1")
+        assert socket.got == b"PUB a 1\r\n1\r\n"
+        publish(outbound, b"2")
+        assert not outbound.write_alone(b"PUB a 1", b"3")  # it would overtake
+        zio.sleep(0.001)
+        assert not outbound.write_alone(b"PUB a 2000000", bytes(2_000_000))  # larger than the server takes
+        assert outbound.write_alone(b"PUB a 2000", bytes(2000))  # more than the socket takes: the rest will follow
+        assert not outbound.write_alone(b"PUB a 1", b"4")
+        assert (outbound.accepted_msgs, outbound.accepted_bytes) == (3, 2002)
+        socket.give(8 << 20)
+        zio.testing.wait_all_parked()
+        assert socket.got.endswith(b"PUB a 1\r\n2\r\nPUB a 2000\r\n" + bytes(2000) + b"\r\n")
+        outbound.disconnected()
+        assert not outbound.write_alone(b"PUB a 1", b"5")
+        outbound.fail(RuntimeError)
+        assert not outbound.write_alone(b"PUB a 1", b"6")
+
+    zio.run(main)
+
+
 def test_empty_messages_wait_for_room_too() -> None:
     def main() -> None:
         socket = Socket()
