@@ -21,6 +21,8 @@ from nats_zio.testing import ScriptedServer
 from tests.client.scripted import SOON
 from zio.testing import SimNetwork, run_virtual
 
+pytestmark = pytest.mark.simulated
+
 
 @dataclass
 class Case:

@@ -17,6 +17,8 @@ from tests.client.scripted import connected, kinds, rest, scripted, until
 from zio.testing import SimNetwork
 from zio.testing.sim import Connection
 
+pytestmark = pytest.mark.simulated
+
 # What the client sends.
 
 

@@ -18,6 +18,8 @@ from tests.client.scripted import SOON, connected, kinds, rest, scripted, until
 from zio.testing import SimNetwork, run_virtual
 from zio.testing.sim import Connection
 
+pytestmark = pytest.mark.simulated
+
 
 def works(nc: nats_zio.Client) -> None:
     with nc.subscribe("a") as sub:

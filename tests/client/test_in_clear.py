@@ -17,6 +17,8 @@ from tests.jwts import Operator, user_key
 from tests.secrecy import secret
 from zio.testing import SimNetwork, run_virtual
 
+pytestmark = pytest.mark.simulated
+
 OPTIONS: dict[str, Any] = {"reconnect_wait": 0.1, "reconnect_jitter": 0.0, "ignore_discovered_servers": False}
 
 

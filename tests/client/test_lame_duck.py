@@ -16,6 +16,8 @@ from nats_zio.testing.scripted import Command, ServedClient
 from tests.client.helpers import away, next_event
 from zio.testing import SimNetwork, run_virtual
 
+pytestmark = pytest.mark.simulated
+
 Servers = dict[str, ScriptedServer]
 
 
@@ -153,6 +155,7 @@ def test_close_while_it_waits_to_leave_ends_at_once() -> None:
     with_servers(main, "a", "b")
 
 
+@pytest.mark.slow
 def test_in_a_real_cluster(run: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(lame_duck, "GRACE", 0.5)
     with NatsCluster(2, jetstream=False) as cluster:

@@ -15,6 +15,8 @@ from nats_zio.testing.scripted import Command, ServedClient
 from tests.client.scripted import SOON, connected, kinds, rest, until
 from zio.testing.sim import Connection
 
+pytestmark = pytest.mark.simulated
+
 
 def the_connection(server: ScriptedServer) -> Connection:
     connection: Connection = server.clients[-1].stream.connection  # type: ignore[attr-defined]

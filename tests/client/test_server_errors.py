@@ -14,6 +14,8 @@ from nats_zio.testing.scripted import Command, ServedClient
 from tests.client.catalogue import CATALOGUE, Row
 from tests.client.scripted import SOON, connected, kinds, rest, scripted, until
 
+pytestmark = pytest.mark.simulated
+
 FOR_EVER = 3600.0  # seconds
 
 every_row = pytest.mark.parametrize("row", CATALOGUE, ids=str)

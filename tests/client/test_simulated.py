@@ -27,6 +27,8 @@ from tests.client.simulation import (
 )
 from tests.client.simulation.frames import DOWN, UP, Scanner
 
+pytestmark = pytest.mark.simulated
+
 SEEDS = int(os.environ.get("NATS_ZIO_SEEDS", "15"))
 MANY = 200  # seeds after which every text of the -ERR catalogue has come by too
 
