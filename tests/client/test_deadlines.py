@@ -61,7 +61,9 @@ def test_of_many_close_together_none_is_later_than_a_pause_for_each() -> None:
     def main() -> None:
         start = zio.now()
         ended = ends(1 + number * PAUSE / 10 for number in range(500))
-        assert ended == sorted(ended)
+        # Those that one look ends do so at one moment, in the order of the ready queue, which a seed shuffles.
+        moments = [at for _, at in sorted(ended)]
+        assert moments == sorted(moments)
         for left, at in ended:
             assert 0 <= at - start - left <= 501 * PAUSE
 
@@ -83,7 +85,7 @@ def test_when_all_are_answered_no_timer_keeps_the_clock_moving_and_a_later_wait_
     def main() -> None:
         table = Table()
         task = zio.spawn(table.wait, "a", 1)
-        zio.pause()
+        zio.testing.wait_all_parked()
         table.wake("a")
         assert task.join() == WOKEN
         start = zio.now()
