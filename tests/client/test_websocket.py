@@ -535,7 +535,7 @@ def test_the_clusters_websocket_servers_are_found_and_gone_to(run: Run) -> None:
         first = next(iter(urls))
         with nats_zio.connect(first, **FAST) as nc:
             seen = nc.events()
-            assert set(nc.servers) == set(urls)
+            eventually(lambda: set(nc.servers) == set(urls), "the others are known")
             assert set(nc.discovered_servers) == set(urls) - {first}
             sub = nc.subscribe("a")
             here: str | None = first
@@ -564,7 +564,7 @@ def test_the_clusters_websocket_servers_are_found_and_gone_to(run: Run) -> None:
 def test_a_plain_connection_to_the_same_cluster_finds_the_plain_servers() -> None:
     def main(cluster: NatsCluster) -> None:
         with nats_zio.connect(cluster.servers[0].url) as nc:
-            assert set(nc.servers) == set(cluster.urls)
+            eventually(lambda: set(nc.servers) == set(cluster.urls), "the other one is known")
 
     with NatsCluster(size=2, jetstream=False, config=CLUSTER) as cluster:
         zio.run(main, cluster)
@@ -603,7 +603,7 @@ def test_what_is_found_over_tls_is_spoken_to_over_tls(ca: Authority, run: Run) -
         urls = list(websocket_urls(cluster, "wss"))
         with nats_zio.connect(urls[0], tls=TLS(ca=ca.file), **FAST) as nc:
             seen = nc.events()
-            assert nc.discovered_servers == urls[1:]
+            eventually(lambda: nc.discovered_servers == urls[1:], "the other one is known")
             away(cluster.servers[0].kill)
             next_event(seen, Reconnected)
             assert nc.connected_url == urls[1]
