@@ -204,8 +204,8 @@ MUTANTS = [
     Mutant(
         "the URL of a server is shown with its password",
         "nats_zio/servers.py",
-        '        return f"{self.scheme}://{host}:{self.port}"\n',
-        '        return f"{self.scheme}://{self.user}:{self.password}@{host}:{self.port}"\n',
+        '        return f"{self.scheme}://{authority(self.host, self.port)}',
+        '        return f"{self.scheme}://{self.password}@{authority(self.host, self.port)}',
     ),
     Mutant(
         "a message larger than the server takes is sent",
