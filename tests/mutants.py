@@ -21,7 +21,7 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 # In two rounds, the first one with those that find most in little time.
-FIRST = "reconnect limits request servers pool backoff link close drain tls connect from_threads publish subscribe cut_streams"
+FIRST = "reconnect limits request servers pool backoff link close drain tls connect from_threads publish subscribe"
 ROUNDS = ([f"tests/client/test_{name}.py" for name in FIRST.split()], ["tests/client", "tests/protocol"])
 LIMIT = 900.0  # seconds for one of them
 
