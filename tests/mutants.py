@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -302,6 +303,8 @@ def main() -> None:
         for mutant in chosen:
             plant(mutant, Path(folder))
             shutil.copy2(ROOT / mutant.file, Path(folder) / mutant.file)
+    # Shells have programs in the background ignore it, and children inherit that: tests of it would fail.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     workers = int(os.environ.get("WORKERS", "1"))
     with ThreadPoolExecutor(workers) as pool:
         results = list(pool.map(hunt, chosen))
