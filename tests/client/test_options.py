@@ -226,3 +226,28 @@ def test_max_msgs_ends_a_subscription() -> None:
             assert sub.closed_reason is nats_zio.ClosedReason.LIMIT_REACHED
 
     with_server(main)
+
+
+def test_who_waits_for_room_goes_on_when_the_connection_breaks() -> None:
+    """There is room again: in the buffer for the reconnect."""
+
+    def main(server: ScriptedServer) -> None:
+        nc = nats_zio.connect(URL, reconnect_wait=1000.0, reconnect_max_wait=1000.0, reconnect_buffer_size=64 << 20)
+        zio.sleep(2000)
+        server.clients[0].reading.clear()
+
+        def fill() -> None:
+            for _ in range(50):
+                nc.publish("x", bytes(100_000))
+
+        filling = zio.spawn(fill)
+        zio.sleep(10)
+        assert not filling.done
+        server.kill()
+        filling.join(timeout=10)
+        assert not nc.is_connected
+        server.start()
+        nc.force_reconnect()
+        nc.close()
+
+    with_server(main)
