@@ -92,8 +92,9 @@ def test_many_megabytes_go_both_ways_at_once() -> None:
         ours, peer = websocket_pair()
         with zio.TaskGroup() as group:
             echoing = group.spawn(peer.echo)
-            group.spawn(ours.send_all, data)
+            sending = group.spawn(ours.send_all, data)
             assert ours.recv_exactly(len(data)) == data
+            sending.join()  # it may have its turn only after all has come back
             ours.shutdown_write()
             echoing.join()
         ours.close()
