@@ -20,6 +20,7 @@ from __future__ import annotations
 import contextlib
 import gc
 import os
+import signal
 import sys
 import threading
 from collections.abc import Callable, Generator, Iterator
@@ -35,6 +36,10 @@ from tests import secrecy_scan
 # Deadlines make tests fail on a busy machine; the time limit of each test is what guards against hangs.
 settings.register_profile("nats-zio", deadline=None, print_blob=True)
 settings.load_profile("nats-zio")
+
+# Shells have programs in the background ignore Control-C, and children inherit that: tests of it would fail.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 _failed = pytest.StashKey[bool]()
 
