@@ -305,7 +305,7 @@ class Outbound:
             before = self.pending if waiting else 0
             if stream is not None and (self.lines or self._rest is not None):
                 self._write(stream)
-            if self._watcher is not None:
+            if self._watcher is not None and self.unproved()[0]:
                 watcher, self._watcher = self._watcher, None
                 watcher()
             if self._rest is None or (waiting and self.pending <= ROOM // 2 and self.pending < before):
@@ -393,7 +393,7 @@ class Outbound:
             self._schedule()
 
     def watch(self, watcher: Callable[[], None]) -> None:
-        """Have ``watcher`` called, once, in the home loop, when something is written."""
+        """Have ``watcher`` called, once, in the home loop, when messages are written."""
         self._watcher = watcher
 
     def hold(self) -> bool:

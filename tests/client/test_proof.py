@@ -78,6 +78,21 @@ def test_who_publishes_nothing_asks_for_nothing() -> None:
     connected(test, options={"ping_interval": 1000.0})
 
 
+def test_where_only_the_protocol_speaks_there_is_no_timer_for_it() -> None:
+    def test(server: ScriptedServer, nc: nats_zio.Client) -> None:
+        zio.sleep(1)
+        timers = zio.lowlevel.here().loop.timers
+        before = len(timers.heap)
+        nc.subscribe("a")
+        nc.flush(timeout=None)
+        assert len(timers.heap) == before
+        nc.publish("a")
+        nc.flush(timeout=None)
+        assert len(timers.heap) == before + 1
+
+    connected(test, options={"ping_interval": 1000.0})
+
+
 def test_a_server_that_does_not_answer_is_asked_once() -> None:
     def test(server: ScriptedServer, nc: nats_zio.Client) -> None:
         server.pong = "drop"
