@@ -3,6 +3,7 @@
 #   make demo                       run the demo against an embedded nats-server
 #   make test                       run the tests; TESTS= and PYTEST_ARGS= narrow them down
 #   make test PYTHON=python3.13     the same on another interpreter, in a virtual environment of its own
+#   make seeds                      run the tests of the runtime with twenty orders of tasks; SEEDS= says which
 #   make mutants                    plant mistakes in copies of the client, one by one: the tests must find them
 #   make integration                run the tests in containers; INTEGRATION= narrows them down
 #   make bench                      run the benchmarks beside other clients (set up in .bench); BENCH= says which
@@ -13,6 +14,7 @@ TESTS ?= tests
 INTEGRATION ?= integration
 PYTEST_ARGS ?=
 MUTANTS ?=
+SEEDS ?= 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20
 BENCH ?= --check foundation
 
 # Without PYTHON=... the environment is .venv; with it, one for each interpreter version, so that they do not clash.
@@ -28,7 +30,7 @@ endif
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet
 
-.PHONY: help demo test mutants integration bench bench-smoke lint format types layers docs check build clean
+.PHONY: help demo test seeds mutants integration bench bench-smoke lint format types layers docs check build clean
 .DEFAULT_GOAL := help
 # A recipe that fails must not leave its stamp behind.
 .DELETE_ON_ERROR:
@@ -67,6 +69,10 @@ test: $(VENV)/stamp-test
 integration: $(VENV)/stamp-integration
 	@scripts/docker-engine run sh -c 'scripts/nats-image $(BIN)/python && \
 	  exec $(BIN)/python -m pytest -o faulthandler_timeout=240 $(PYTEST_ARGS) $(INTEGRATION)'
+
+# Two seeds at a time: the tests wait for much of their time.
+seeds: $(VENV)/stamp-test
+	@printf '%s\n' $(SEEDS) | xargs -P 2 -I{} scripts/run-seed {} $(BIN)/python -m pytest $(PYTEST_ARGS) tests/zio
 
 mutants: $(VENV)/stamp-test
 	$(BIN)/python -m tests.mutants $(MUTANTS)

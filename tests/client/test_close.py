@@ -110,6 +110,7 @@ def test_calls_on_a_closed_client_raise_connection_closed_error(
     run(main)
 
 
+@pytest.mark.slow
 def test_close_with_a_silent_server_is_bounded_and_says_what_is_lost(
     run: Run, server: NatsServer, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -164,6 +164,7 @@ def test_threads_that_take_with_next_and_try_next_get_messages_or_their_own_erro
     assert sub.delivered == count
 
 
+@pytest.mark.slow
 def test_a_message_that_comes_while_a_thread_goes_to_sleep_wakes_it(nc: nats_zio.Client, subject: str) -> None:
     sub = nc.subscribe(subject)
     nc.flush()
@@ -586,6 +587,7 @@ def fill(client: nats_zio.Client) -> int:
     return count
 
 
+@pytest.mark.slow
 def test_publish_from_a_thread_waits_when_the_socket_is_full_and_a_timeout_ends_the_wait(
     background_runtime: zio.Runtime,
 ) -> None:
@@ -603,6 +605,7 @@ def test_publish_from_a_thread_waits_when_the_socket_is_full_and_a_timeout_ends_
         assert time.monotonic() - start < 4
 
 
+@pytest.mark.slow
 def test_closing_wakes_the_threads_that_wait_for_room(background_runtime: zio.Runtime) -> None:
     with DeafServer() as deaf:
         client = nats_zio.connect(deaf.url)
@@ -618,6 +621,7 @@ def test_closing_wakes_the_threads_that_wait_for_room(background_runtime: zio.Ru
         closer.join()
 
 
+@pytest.mark.slow
 def test_what_was_accepted_while_the_socket_was_full_goes_out_whole_and_once_when_the_server_reads_again(
     background_runtime: zio.Runtime,
 ) -> None:
@@ -666,6 +670,7 @@ def _passed(sent: list[int], mark: int) -> bool:
     return sum(sent) > mark
 
 
+@pytest.mark.slow
 def test_a_reconnect_while_eight_threads_publish_keeps_their_order_and_duplicates_nothing(
     server: NatsServer, background_runtime: zio.Runtime
 ) -> None:

@@ -175,6 +175,7 @@ def test_a_server_that_freezes_is_given_up_and_taken_again(run: Run, server: Nat
     run(main)
 
 
+@pytest.mark.slow
 def test_a_quiet_link_is_kept_alive_by_pings(run: Run, server: NatsServer) -> None:
     def main() -> None:
         # Patient enough for a busy machine: it is the PONGs that keep the link, not the speed at which they come.
@@ -189,6 +190,7 @@ def test_a_quiet_link_is_kept_alive_by_pings(run: Run, server: NatsServer) -> No
     run(main)
 
 
+@pytest.mark.slow
 def test_a_frozen_server_that_wakes_in_time_is_kept(run: Run, server: NatsServer) -> None:
     def main() -> None:
         with nats_zio.connect(server.url, ping_interval=0.2, max_outstanding_pings=5) as nc:

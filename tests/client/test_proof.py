@@ -120,6 +120,7 @@ def test_it_is_asked_for_on_the_next_connection_too() -> None:
     connected(test, options={"ping_interval": 1000.0})
 
 
+@pytest.mark.slow
 def test_what_is_published_from_tasks_and_threads_is_proved_by_itself(run: Run, nats_server: NatsServer) -> None:
     def main() -> None:
         with nats_zio.connect(nats_server.url) as nc:

@@ -54,6 +54,7 @@ def test_subscriptions_go_on_and_deliver_once(run: Run, server: NatsServer) -> N
     run(main)
 
 
+@pytest.mark.slow
 def test_ten_thousand_subscriptions_and_their_groups_go_on(run: Run, server: NatsServer) -> None:
     count = 10_000
 

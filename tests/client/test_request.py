@@ -313,6 +313,7 @@ def test_inbox_prefix_is_used_for_replies_and_inboxes(run: Run, nats_server: Nat
     run(main)
 
 
+@pytest.mark.slow
 def test_a_request_that_waits_for_room_ends_when_the_client_closes(server: NatsServer) -> None:
     def main() -> None:
         nc = nats_zio.connect(server.url)

@@ -153,6 +153,7 @@ def test_a_ping_between_the_fragments_of_a_compressed_message_does_not_end_it() 
     in_time(main)
 
 
+@pytest.mark.slow
 def test_what_grows_a_thousandfold_is_not_held_in_memory_all_at_once() -> None:
     size = 96 << 20
     engine = zlib.compressobj(wbits=-15)

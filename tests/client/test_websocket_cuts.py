@@ -16,6 +16,8 @@ from tests.client.scripted import connected, until
 from zio.testing import SimNetwork, run_virtual
 from zio.testing.sim import Connection
 
+pytestmark = pytest.mark.simulated
+
 QUICK = {"ping_interval": 1.0, "connect_timeout": 1.0}
 COUNT = 6
 

@@ -936,6 +936,7 @@ def test_a_blocking_call_beside_asyncio_works_and_warns_once(
 # The end of a thread.
 
 
+@pytest.mark.slow
 def test_a_thread_may_end_while_another_one_holds_what_it_has_left() -> None:
     """greenlet 3.5.6 crashes the process there, unless it is told not to search for the holder."""
     done = run_script("threads_end_held.py")
