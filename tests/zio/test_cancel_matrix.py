@@ -1048,7 +1048,9 @@ NOT_BLOCKING = {
     *("Channel.__iter__", "Channel.close", "Channel.send_op", "Channel.try_recv", "Channel.try_send"),
     *("Condition.__exit__", "Condition.notify", "Condition.notify_all", "Condition.release"),
     *("Event.clear", "Event.is_set", "Event.set", "Future.set_exception", "Future.set_result"),
-    *("Lock.__exit__", "Lock.locked", "Lock.release", "Semaphore.__exit__", "Semaphore.release"),
+    *each_of("Lock", "__exit__ held_by locked owner_ended release"),
+    *each_of("sync.ownership.OwnerWatch", "stand_by stand_down wake"),
+    *("Semaphore.__exit__", "Semaphore.release"),
     # Signals.
     *("signals", "signals.SignalReceiver.__enter__", "signals.SignalReceiver.__exit__"),
     "signals.SignalReceiver.__iter__",

@@ -1,0 +1,131 @@
+"""Lock: mutual exclusion, with an owner."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Self
+
+from greenlet import getcurrent
+
+from .._core import BrokenLock, Fiber, Homed, Task, Waiter, WaitQueue, current_owner
+from .ownership import OwnerWatch
+
+if TYPE_CHECKING:
+    from .._core import Loop
+
+
+class Lock(Homed):
+    """Mutual exclusion, first come first served; not re-entrant. ``with lock:`` holds it.
+
+    The owner is a task or a plain thread, and only the owner may release. If the owner ends without
+    releasing, everybody who waits or comes later gets BrokenLock.
+    """
+
+    __slots__ = ("_owner", "_waiters", "_watch")
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._owner: Any = None
+        self._waiters = WaitQueue()  # their waiters carry the future owner as value until claimed
+        self._watch: OwnerWatch | None = None
+
+    def acquire(self, blocking: bool = True, timeout: float | None = None) -> bool:
+        """Take the lock, waiting for it at most ``timeout`` seconds; False if they pass (or if ``not blocking``).
+
+        RuntimeError if the caller holds it already. When it raises, Cancelled included, the lock was not taken.
+        """
+        fiber = getcurrent()
+        if type(fiber) is not Fiber or fiber.loop is not self._loop:
+            return self._elsewhere(self.acquire, blocking, timeout)  # type: ignore[no-any-return]
+        loop = fiber.loop
+        budget = loop.budget
+        if budget <= 0:
+            loop.checkpoint(fiber)
+        else:
+            loop.budget = budget - 1
+        task = fiber.task
+        me = task.owner or task  # type: ignore[union-attr]
+        owner = self._owner
+        if owner is None:
+            self._owner = me
+            return True
+        if owner is me:
+            raise RuntimeError(f"{self!r} is held by {me!r} already; it is not re-entrant")
+        self._raise_if_broken()
+        if not blocking:
+            return False
+        waiter = Waiter(fiber, self)
+        waiter.value = me
+        self._waiters.push(waiter)
+        self._watch_owner()
+        return loop.wait(waiter, timeout, self._waiters.discard)
+
+    def release(self) -> None:
+        """Give the lock to the first who waits. RuntimeError if the caller does not hold it. Never blocks."""
+        fiber = getcurrent()
+        if type(fiber) is Fiber and fiber.loop is self._loop:
+            self._release(fiber.task.owner or fiber.task)  # type: ignore[union-attr]
+        else:
+            self._edit(self._release, current_owner())
+
+    def _release(self, me: Any) -> None:
+        if self._owner is not me:
+            held = "nobody" if self._owner is None else repr(self._owner)
+            raise RuntimeError(f"{self!r} is held by {held}, so {me!r} cannot release it")
+        self._pass_on()
+
+    def _pass_on(self) -> None:
+        if self._watch is not None:
+            self._watch.stand_down(self._owner)
+            self._watch = None
+        waiter = self._waiters.pop()
+        if waiter is None:
+            self._owner = None
+        else:
+            self._owner = waiter.value
+            waiter.wake()
+            if self._waiters:
+                self._watch_owner()
+
+    def locked(self) -> bool:
+        """Whether somebody holds it."""
+        return self._owner is not None
+
+    def held_by(self, owner: object) -> bool:
+        """Whether that task or thread holds it."""
+        return self._owner is owner
+
+    # An owner that ends without releasing.
+
+    def _watch_owner(self) -> None:
+        if self._watch is None and isinstance(self._owner, Task) and not self._owner.done:
+            self._watch = OwnerWatch(self)
+            self._watch.stand_by(self._owner)
+
+    @property
+    def home(self) -> Loop:
+        """The loop whose thread edits it; known as soon as somebody waits."""
+        assert self._loop is not None
+        return self._loop
+
+    def owner_ended(self, owner: object) -> None:
+        """Called in the home loop when the owner watched has ended."""
+        if self._owner is owner:
+            self._watch = None
+            self._waiters.fail_all(self._broken)
+
+    def _broken(self) -> BrokenLock:
+        return BrokenLock(f"{self._owner!r} ended while it held {self!r}")
+
+    def _raise_if_broken(self) -> None:
+        if isinstance(self._owner, Task) and self._owner.done:
+            raise self._broken()
+
+    def __enter__(self) -> Self:
+        self.acquire()
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        self.release()
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {'held' if self.locked() else 'free'} at {id(self):#x}>"

@@ -1,0 +1,92 @@
+"""Semaphore: a number of permits."""
+
+from __future__ import annotations
+
+from typing import Self
+
+from greenlet import getcurrent
+
+from .._core import TIMED_OUT, WOKEN, Cancelled, Fiber, Homed, Waiter, WaitQueue
+
+
+class Semaphore(Homed):
+    """A number of permits; ``acquire`` takes one, ``release`` gives some back. First come first served.
+
+    ``max_value``, if given, is the most there may be: releasing above it raises ValueError.
+    """
+
+    __slots__ = ("_max", "_value", "_waiters")
+
+    def __init__(self, value: int = 1, max_value: int | None = None) -> None:
+        if value < 0 or (max_value is not None and max_value < value):
+            raise ValueError(f"a semaphore needs 0 <= value <= max_value, not value={value}, max_value={max_value}")
+        super().__init__()
+        self._value = value
+        self._max = max_value
+        self._waiters = WaitQueue()
+
+    def acquire(self, blocking: bool = True, timeout: float | None = None) -> bool:
+        """Take a permit, waiting at most ``timeout`` seconds; False if they pass (or if ``not blocking``).
+
+        When it raises, Cancelled included, no permit was taken.
+        """
+        fiber = getcurrent()
+        if type(fiber) is not Fiber or fiber.loop is not self._loop:
+            return self._elsewhere(self.acquire, blocking, timeout)  # type: ignore[no-any-return]
+        loop = fiber.loop
+        budget = loop.budget
+        if budget <= 0:
+            loop.checkpoint(fiber)
+        else:
+            loop.budget = budget - 1
+        if self._value > 0:
+            self._value -= 1
+            return True
+        if not blocking:
+            return False
+        waiter = Waiter(fiber, self)
+        waiters = self._waiters
+        waiters.items.append(waiter)
+        state = loop.park(waiter) if timeout is None else loop.park_for(waiter, timeout)
+        if state == WOKEN:
+            return True
+        waiters.discard(waiter)
+        if state == TIMED_OUT and not fiber.cancelled:
+            return False
+        raise waiter.value or Cancelled
+
+    def release(self, n: int = 1) -> None:
+        """Give back ``n`` permits. Never blocks."""
+        if n < 1:
+            raise ValueError(f"release needs a count from 1 up, not {n}")
+        fiber = getcurrent()
+        if type(fiber) is Fiber and fiber.loop is self._loop:
+            self._release(n)
+        else:
+            self._edit(self._release, n)
+
+    def _release(self, n: int) -> None:
+        if self._max is not None and self._value + n > self._max:
+            raise ValueError(f"release of {n} above the semaphore's max_value of {self._max}")
+        while n:
+            n -= 1
+            waiter = self._waiters.pop() if self._waiters.items else None
+            if waiter is None:
+                self._value += n + 1
+                return
+            waiter.wake()
+
+    @property
+    def value(self) -> int:
+        """How many permits are free."""
+        return self._value
+
+    def __enter__(self) -> Self:
+        self.acquire()
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        self.release()
+
+    def __repr__(self) -> str:
+        return f"<Semaphore {self._value} free at {id(self):#x}>"
