@@ -32,9 +32,9 @@ if TYPE_CHECKING:
     from zio.lowlevel import Fiber, Loop
     from zio.net import Stream
 
-WRITE_SIZE = 128 << 10  # so much in one tick is written at once
+WRITE_SIZE = 512 << 10  # so much in one tick is written at once; with 128 KiB, 8 KiB messages went 1.35 times slower
 ROOM = 1 << 20  # bytes accepted beyond what the socket takes; then publishers wait
-LINE_SIZE = 16  # bytes; a guess, so that empty messages do not count as nothing
+LINE_SIZE = 64  # bytes beside the payload, about what a line takes in memory: small messages wait for no more than 2 ms
 BUSY_WAIT = 500e-6  # seconds that messages may gather while tasks are busy
 TICK = 1e-3  # seconds between two looks at what threads have appended
 WITHDRAWN = 1000  # messages in the queue that nobody wants any more, before room is made
@@ -277,7 +277,7 @@ class Outbound:
     def _tick_ends(self) -> None:
         """Before each poll of the loop. While tasks are busy, let small messages gather a little longer.
 
-        A loop that only publishes polls each 100 µs, with some 5 KiB gathered; at 128 KiB or 500 µs a write the
+        A loop that only publishes polls each 100 µs, with some 5 KiB gathered; at 500 µs a write the
         same loop sends 1.5 times as much. Before the loop goes idle everything goes out, so an answer never waits.
         """
         loop = self._loop
@@ -300,6 +300,11 @@ class Outbound:
 
     def flush(self) -> None:
         """Write what has gathered. In the home loop; never blocks."""
+        # While a task waits for a full socket, trying it again would cost a system call and an exception.
+        if self._rest is None or not self._draining:
+            self._flush()
+
+    def _flush(self) -> None:
         with self.lock:
             stream, waiting = self._stream, self._room.items
             before = self.pending if waiting else 0
@@ -358,7 +363,7 @@ class Outbound:
         """
         try:
             while True:
-                self.flush()
+                self._flush()
                 with self.lock:
                     stream = self._stream
                     if stream is None or self._rest is None:
