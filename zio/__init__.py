@@ -14,6 +14,7 @@ from ._core import (
     Closed,
     Deadlock,
     ForkedError,
+    Lagged,
     Runtime,
     RuntimeClosed,
     Task,
@@ -25,18 +26,22 @@ from ._core import (
     shield,
     timeout,
 )
+from .broadcast import Broadcast
 from .channels import Channel
 from .groups import TaskGroup
 from .selecting import after, select
 from .signals import signals
-from .sync import Condition, Event, Future, Lock, Semaphore
+from .sync import Barrier, BrokenBarrierError, Condition, Event, Future, Lock, Notify, RLock, RWLock, Semaphore
 from .tasks import current_task, maybe_pause, now, pause, sleep, spawn
 from .threads import from_thread, to_thread
 
 __distribution__ = "nats-zio"  # by which nats_zio tells this package from the unrelated one
 
 __all__ = [
+    "Barrier",
     "BlockingNotAllowed",
+    "Broadcast",
+    "BrokenBarrierError",
     "BrokenLock",
     "Busy",
     "CancelScope",
@@ -49,7 +54,11 @@ __all__ = [
     "Event",
     "ForkedError",
     "Future",
+    "Lagged",
     "Lock",
+    "Notify",
+    "RLock",
+    "RWLock",
     "Runtime",
     "RuntimeClosed",
     "Semaphore",

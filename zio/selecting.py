@@ -56,9 +56,10 @@ class SelectWaiter(Waiter):
 def select(*sources: Any, timeout: float | None = None, priority: bool = False, **named: Any) -> tuple[Any, Any]:
     """Wait for the first of ``sources`` to complete; returns ``(source, value)``, or ``(name, value)`` for named ones.
 
-    Sources are channels (receive), ``channel.send_op(item)``, tasks, futures, events (value True),
-    subscriptions, signal receivers and :func:`after`. If several are ready they take turns; with ``priority``
-    the first in argument order wins. The losers are untouched: nothing is taken from them.
+    Sources are channels (receive), ``channel.send_op(item)``, broadcast receivers, tasks, futures, events and
+    ``Notify`` (value True), subscriptions, signal receivers and :func:`after`. If several
+    are ready they take turns; with ``priority`` the first in argument order wins. The losers are untouched: nothing is
+    taken from them.
 
     ``timeout`` in seconds: TimeoutError when it passes. A closed source raises ChannelClosed with ``.source``
     set, a failed task or future its error. A cancel ends the wait and takes nothing.

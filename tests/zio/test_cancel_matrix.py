@@ -204,6 +204,23 @@ def check(condition: bool) -> None:
     assert condition
 
 
+# Broadcasts.
+
+
+@row("broadcast.BroadcastReceiver.recv", timed=True, anywhere=True)
+def broadcast_recv(stack: ExitStack, timeout: float | None) -> Case:
+    broadcast = zio.Broadcast[str](1)
+    receiver = broadcast.subscribe()
+    return Case(lambda: receiver.recv(timeout), state_of(broadcast, receiver), lambda: broadcast.send("item"), "item")
+
+
+@row("broadcast.BroadcastReceiver.__next__", anywhere=True)
+def broadcast_next(stack: ExitStack, timeout: float | None) -> Case:
+    broadcast = zio.Broadcast[str](1)
+    receiver = broadcast.subscribe()
+    return Case(lambda: next(receiver), state_of(broadcast, receiver), lambda: broadcast.send("item"), "item")
+
+
 # Select, each kind of source beside one that never completes.
 
 
@@ -251,6 +268,24 @@ def select_future(stack: ExitStack, timeout: float | None) -> Case:
 def select_event(stack: ExitStack, timeout: float | None) -> Case:
     event = zio.Event()
     return select_case(event, event.set, True, timeout, event)
+
+
+@row("select", timed=True, anywhere=True, can_be_ready=False)
+def select_notify(stack: ExitStack, timeout: float | None) -> Case:
+    notify = zio.Notify()
+
+    def notify_later() -> None:
+        wait_all_parked()
+        notify.notify()
+
+    return select_case(notify, lambda: zio.spawn(notify_later), True, timeout, notify)
+
+
+@row("select", timed=True, anywhere=True)
+def select_broadcast(stack: ExitStack, timeout: float | None) -> Case:
+    broadcast = zio.Broadcast[str](1)
+    receiver = broadcast.subscribe()
+    return select_case(receiver, lambda: broadcast.send("item"), "item", timeout, broadcast, receiver)
 
 
 @row("select", timed=True, anywhere=True)
@@ -329,6 +364,91 @@ def lock_enter(stack: ExitStack, timeout: float | None) -> Case:
             pass
 
     return Case(call, state_of(lock), let_go)
+
+
+@row("RLock.acquire", timed=True, anywhere=True)
+def rlock_acquire(stack: ExitStack, timeout: float | None) -> Case:
+    lock = zio.RLock()
+    let_go = held_by_another_task(lock)
+
+    def call() -> bool:
+        taken = lock.acquire(timeout=timeout)
+        lock.release()
+        return taken
+
+    # How often the next owner will have it is set when it has it.
+    return Case(call, lambda: (lock.locked(), len(lock._waiters)), let_go, True)
+
+
+@row("RLock.acquire", anywhere=True, waits=False)
+def rlock_acquire_again(stack: ExitStack, timeout: float | None) -> Case:
+    lock = zio.RLock()
+    return Case(lambda: lock.acquire() and lock.acquire(), lambda: lock._depth, lambda: None, True)
+
+
+def side_case(side: Any, call: Callable[[], object], result: object) -> Case:
+    let_go = held_by_another_task(side.lock.write())
+    return Case(call, state_of(side.lock), let_go, result)
+
+
+def rwlock_acquire_case(side: Any, timeout: float | None) -> Case:
+    def call() -> bool:
+        taken: bool = side.acquire(timeout=timeout)
+        side.release()
+        return taken
+
+    return side_case(side, call, True)
+
+
+def rwlock_enter_case(side: Any) -> Case:
+    def call() -> None:
+        with side:
+            pass
+
+    return side_case(side, call, None)
+
+
+@row("sync.rwlock.Side.acquire", timed=True, anywhere=True)
+def rwlock_read(stack: ExitStack, timeout: float | None) -> Case:
+    return rwlock_acquire_case(zio.RWLock().read(), timeout)
+
+
+@row("sync.rwlock.Side.acquire", timed=True, anywhere=True)
+def rwlock_write(stack: ExitStack, timeout: float | None) -> Case:
+    return rwlock_acquire_case(zio.RWLock().write(), timeout)
+
+
+@row("sync.rwlock.Side.__enter__", anywhere=True)
+def rwlock_read_enter(stack: ExitStack, timeout: float | None) -> Case:
+    return rwlock_enter_case(zio.RWLock().read())
+
+
+@row("sync.rwlock.Side.__enter__", anywhere=True)
+def rwlock_write_enter(stack: ExitStack, timeout: float | None) -> Case:
+    return rwlock_enter_case(zio.RWLock().write())
+
+
+@row("Barrier.wait", timed=True, anywhere=True)
+def barrier_wait(stack: ExitStack, timeout: float | None) -> Case:
+    """Cancelled, it breaks the barrier, which is its purpose; nobody is left in it."""
+    barrier = zio.Barrier(2)
+
+    def mend_and_come() -> None:
+        barrier.reset()
+        zio.spawn(barrier.wait)
+
+    return Case(lambda: barrier.wait(timeout) in {0, 1}, lambda: barrier.n_waiting, mend_and_come, True)
+
+
+@row("Notify.wait", timed=True, anywhere=True, can_be_ready=False)
+def notify_wait(stack: ExitStack, timeout: float | None) -> Case:
+    notify = zio.Notify()
+
+    def notify_later() -> None:
+        wait_all_parked()
+        notify.notify()
+
+    return Case(lambda: notify.wait(timeout), state_of(notify), lambda: zio.spawn(notify_later), True)
 
 
 @row("Semaphore.acquire", timed=True, anywhere=True)
@@ -1045,10 +1165,16 @@ NOT_BLOCKING = {
     *("timeout", "move_on_after", "shield", "after", "selecting.After.alive", "selecting.After.expire"),
     *("CancelScope.__enter__", "CancelScope.__exit__", "CancelScope.cancel", "CancelScope.alive", "CancelScope.expire"),
     # Channels and locks: what gives, and what only looks.
+    *("Broadcast.close", "Broadcast.send", "Broadcast.subscribe"),
+    *("broadcast.BroadcastReceiver.__iter__", "broadcast.BroadcastReceiver.try_recv"),
     *("Channel.__iter__", "Channel.close", "Channel.send_op", "Channel.try_recv", "Channel.try_send"),
     *("Condition.__exit__", "Condition.notify", "Condition.notify_all", "Condition.release"),
     *("Event.clear", "Event.is_set", "Event.set", "Future.set_exception", "Future.set_result"),
-    *each_of("Lock", "__exit__ held_by locked owner_ended release"),
+    *each_of("Lock", "__exit__ held_by locked owner_ended release release_all"),
+    *("RLock.release_all", "Lock.acquire_again", "RLock.acquire_again"),  # the inner parts of Condition.wait
+    *("RWLock.locked", "RWLock.owner_ended", "RWLock.read", "RWLock.write"),
+    *("sync.rwlock.Side.__exit__", "sync.rwlock.Side.release"),
+    *("Barrier.abort", "Barrier.reset", "Notify.notify", "Notify.notify_all"),
     *each_of("sync.ownership.OwnerWatch", "stand_by stand_down wake"),
     *("Semaphore.__exit__", "Semaphore.release"),
     # Signals.

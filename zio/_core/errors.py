@@ -26,6 +26,18 @@ class ChannelClosed(Closed):
         self.source = source
 
 
+class Lagged(Exception):
+    """A receiver was too slow: ``skipped`` items were overwritten before it took them. It goes on with the next.
+
+    ``source`` is the receiver.
+    """
+
+    def __init__(self, skipped: int, source: object = None) -> None:
+        super().__init__(f"{skipped} items were overwritten before they were received")
+        self.skipped = skipped
+        self.source = source
+
+
 class WouldBlock(Exception):
     """A ``try_`` call could not complete at once."""
 

@@ -14,7 +14,10 @@ T = TypeVar("T")
 
 
 class Condition(Homed):
-    """Wait, under a lock, for something that others will announce. ``with condition:`` holds the lock."""
+    """Wait, under a lock, for something that others will announce. ``with condition:`` holds the lock.
+
+    The lock may be an RLock: waiting releases it however often it was acquired.
+    """
 
     __slots__ = ("_waiters", "lock")
 
@@ -48,12 +51,13 @@ class Condition(Homed):
         self._check_held("wait")
         waiter = Waiter(fiber, self)
         self._waiters.push(waiter)
-        self.lock.release()
+        lock = self.lock
+        times = lock.release_all()
         try:
             return loop.wait(waiter, timeout, self._waiters.discard)
         finally:
             with CancelScope(shield=True):
-                self.lock.acquire()
+                lock.acquire_again(times)
 
     def wait_for(self, predicate: Callable[[], T], timeout: float | None = None) -> T:
         """Wait until ``predicate()`` is true; its last value, false if ``timeout`` seconds passed."""

@@ -86,6 +86,17 @@ class Lock(Homed):
             if self._waiters:
                 self._watch_owner()
 
+    # For a condition, which takes an RLock too.
+
+    def release_all(self) -> int:
+        """Release it as often as the caller has acquired it; how often that was. Never blocks."""
+        self.release()
+        return 1
+
+    def acquire_again(self, times: int) -> None:
+        """Take it as often as before."""
+        self.acquire()
+
     def locked(self) -> bool:
         """Whether somebody holds it."""
         return self._owner is not None
