@@ -3,7 +3,7 @@
 Part of the distribution ``nats-zio``. (A project of the same name on PyPI is unrelated.)
 """
 
-from . import debug, lowlevel, net, testing
+from . import debug, fs, lowlevel, net, testing
 from ._core import (
     BlockingNotAllowed,
     BrokenLock,
@@ -71,6 +71,7 @@ __all__ = [
     "current_task",
     "debug",
     "from_thread",
+    "fs",
     "lowlevel",
     "maybe_pause",
     "move_on_after",

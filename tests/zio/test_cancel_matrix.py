@@ -21,6 +21,7 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, nullcontext
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -29,6 +30,7 @@ import zio
 from tests.zio.helpers_tls import CLIENT, NAME, SERVER, both
 from zio._core.cancel import ThreadHolder
 from zio._core.dump import tasks_below
+from zio.fs import files, paths
 from zio.lowlevel import WaitQueue, current_holder, here
 from zio.net.tls import TLSStream
 from zio.testing import MemoryNetwork, SimNetwork, memory_stream_pair, wait_all_parked
@@ -588,6 +590,219 @@ after_the_run: list[Callable[[], object]] = []
 def to_thread_not_begun(stack: ExitStack, timeout: float | None) -> Case:
     ran: list[str] = []
     return Case(lambda: zio.to_thread(ran.append, "ran"), lambda: list(ran), lambda: None)
+
+
+# Files: calls that wait for a thread of the pool, which never comes while they are to be cancelled.
+
+
+def pool_case(stack: ExitStack, call: Callable[[], object], state: Callable[[], object], result: object) -> Case:
+    pool = here().loop.runtime.pool
+    full = [True]
+    queue: list[Any] = []
+
+    def withdraw(job: Any) -> bool:
+        queue.remove(job)
+        return True
+
+    def in_full_pool() -> object:
+        if not full:
+            return call()
+        pool.submit, pool.withdraw = queue.append, withdraw
+        try:
+            return call()
+        finally:
+            del pool.submit, pool.withdraw
+
+    def queued() -> None:
+        while not queue:
+            zio.pause()
+
+    return Case(in_full_pool, lambda: (len(queue), state()), full.clear, result, parked=queued)
+
+
+def folder(stack: ExitStack) -> Path:
+    """With a file in it, and a folder that has nothing in it."""
+    path = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+    (path / "empty").mkdir()
+    (path / "file").write_bytes(b"one\ntwo\n")
+    return path
+
+
+def content(path: Path) -> Callable[[], object]:
+    return lambda: sorted((p.name, p.stat().st_mode, p.is_file() and p.read_bytes()) for p in path.iterdir())
+
+
+FILE_CALLS: dict[str, tuple[Callable[[zio.fs.File[bytes]], object], object]] = {
+    "read": (lambda file: file.read(3), b"one"),
+    "readline": (lambda file: file.readline(), b"one\n"),
+    "readlines": (lambda file: file.readlines(), [b"one\n", b"two\n"]),
+    "readinto": (lambda file: file.readinto(bytearray(3)), 3),
+    "__next__": (next, b"one\n"),
+    "write": (lambda file: file.write(b"1"), 1),
+    "writelines": (lambda file: file.writelines([b"1"]), None),
+    "seek": (lambda file: file.seek(2), 2),
+    "tell": (lambda file: file.tell(), 0),
+    "truncate": (lambda file: file.truncate(1), 1),
+    "flush": (lambda file: file.flush(), None),
+    "sync": (lambda file: file.sync(), None),
+}
+
+
+def add_file_row(name: str, call: Callable[[zio.fs.File[bytes]], object], result: object) -> None:
+    @row(f"fs.files.File.{name}")
+    def build(stack: ExitStack, timeout: float | None) -> Case:
+        path = folder(stack)
+        file = stack.enter_context(zio.fs.open(path / "file", "rb+"))
+        position = file.wrapped.tell
+        return pool_case(stack, lambda: call(file), lambda: (content(path)(), position(), len(file._ahead)), result)
+
+    ROWS[-1].id = f"file_{name.strip('_')}"
+
+
+for _name, (_call, _result) in FILE_CALLS.items():
+    add_file_row(_name, _call, _result)
+
+PATH_ARGUMENTS: dict[str, tuple[str, tuple[Any, ...]]] = {
+    "chmod": ("file", (0o600,)),
+    "glob": (".", ("*",)),
+    "rglob": (".", ("*",)),
+    "hardlink_to": ("new", ("{}/file",)),
+    "symlink_to": ("new", ("{}/file",)),
+    "iterdir": (".", ()),
+    "mkdir": ("new", ()),
+    "readlink": ("link", ()),
+    "rename": ("file", ("{}/new",)),
+    "replace": ("file", ("{}/new",)),
+    "copy": ("file", ("{}/new",)),
+    "move": ("file", ("{}/new",)),
+    "copy_into": ("file", ("{}/empty",)),
+    "move_into": ("file", ("{}/empty",)),
+    "rmdir": ("empty", ()),
+    "samefile": ("file", ("{}/file",)),
+    "touch": ("new", ()),
+    "write_bytes": ("file", (b"new",)),
+    "write_text": ("file", ("new",)),
+    "open": ("new", ("wb",)),
+}
+
+
+def add_path_row(name: str) -> None:
+    @row(f"fs.paths.Path.{name}")
+    def build(stack: ExitStack, timeout: float | None) -> Case:
+        where = folder(stack)
+        (where / "link").symlink_to(where / "file")
+        which, arguments = PATH_ARGUMENTS.get(name, ("file", ()))
+        path = zio.fs.Path(where / which)
+        filled = [a.format(where) if isinstance(a, str) else a for a in arguments]
+
+        def call() -> None:
+            with contextlib.suppress(NotImplementedError):  # lchmod, on Linux
+                made = getattr(path, name)(*filled) if name != "lchmod" else path.lchmod(0o600)
+                if name == "open":
+                    made.close()
+
+        return pool_case(stack, call, content(where), None)
+
+    ROWS[-1].id = f"path_{name}"
+
+
+for _name in (*paths.CALLS, *paths.LOOPS, "open"):
+    if hasattr(Path, _name):
+        add_path_row(_name)
+
+
+@row("fs.paths.Steps.__next__")
+def path_steps(stack: ExitStack, timeout: float | None) -> Case:
+    steps = zio.fs.Path(folder(stack)).glob("f*")
+    return pool_case(stack, lambda: next(steps).name, lambda: None, "file")
+
+
+@row("fs.files.open")
+def file_open(stack: ExitStack, timeout: float | None) -> Case:
+    path = folder(stack)
+    return pool_case(stack, lambda: zio.fs.open(path / "new", "w").close(), content(path), None)
+
+
+@row("fs.files.read_bytes", "fs.files.read_text", "fs.files.write_bytes", "fs.files.write_text")
+def whole_files(stack: ExitStack, timeout: float | None) -> Case:
+    path = folder(stack)
+    file = path / "file"
+
+    def call() -> object:
+        cancelled = 0
+        for part in (
+            lambda: zio.fs.read_bytes(file),
+            lambda: zio.fs.read_text(file),
+            lambda: zio.fs.write_bytes(file, b"new"),
+        ):
+            try:
+                part()
+            except zio.Cancelled:
+                cancelled += 1
+        assert cancelled in {0, 3}
+        return zio.fs.write_text(file, "new")
+
+    return pool_case(stack, call, content(path), 3)
+
+
+@row("fs.files.made_in_thread")
+def made_in_thread(stack: ExitStack, timeout: float | None) -> Case:
+    made: list[int] = []
+    return pool_case(stack, lambda: files.made_in_thread(lambda: made.append(1), print), lambda: len(made), None)
+
+
+@row("fs.atomic.AtomicWrite.__enter__", "fs.atomic.AtomicWrite.__exit__", waits=False)
+def atomic_write(stack: ExitStack, timeout: float | None) -> Case:
+    """Cancelled, it removes its file, for which it waits whatever is cancelled; so never in a full pool."""
+    path = folder(stack)
+
+    def call() -> None:
+        with zio.fs.atomic_write(path / "file", "wb") as file:
+            file.wrapped.write(b"new")
+
+    return Case(call, content(path), lambda: None)
+
+
+def pipe_pair(stack: ExitStack) -> tuple[Any, Any]:
+    reader, writer = zio.fs.pipe()
+    return stack.enter_context(reader), stack.enter_context(writer)
+
+
+@row("fs.pipes.PipeStream.recv")
+def pipe_recv(stack: ExitStack, timeout: float | None) -> Case:
+    reader, writer = pipe_pair(stack)
+    return Case(
+        lambda: reader.recv(8),
+        lambda: (reader._io.reader, here().loop.io_waiting, here().loop.poller.poll(0, deque())),
+        lambda: writer.send_all(b"data"),
+        b"data",
+    )
+
+
+def full_pipe_case(stack: ExitStack, call: Callable[[Any], object]) -> Case:
+    reader, writer = pipe_pair(stack)
+    sent = fill(writer)
+    return Case(
+        lambda: call(writer),
+        lambda: (writer._io.writer, here().loop.io_waiting),
+        lambda: drained(reader, sent),
+    )
+
+
+@row("fs.pipes.PipeStream.send_all")
+def pipe_send_all(stack: ExitStack, timeout: float | None) -> Case:
+    return full_pipe_case(stack, lambda writer: writer.send_all(b"data"))
+
+
+@row("fs.pipes.PipeStream.wait_writable")
+def pipe_wait_writable(stack: ExitStack, timeout: float | None) -> Case:
+    return full_pipe_case(stack, lambda writer: writer.wait_writable())
+
+
+@row("fs.pipes.PipeStream.shutdown_write", waits=False)
+def pipe_shutdown_write(stack: ExitStack, timeout: float | None) -> Case:
+    _reader, writer = pipe_pair(stack)
+    return Case(writer.shutdown_write, lambda: writer.closed, lambda: None)
 
 
 # The network.
@@ -1180,6 +1395,13 @@ NOT_BLOCKING = {
     # Signals.
     *("signals", "signals.SignalReceiver.__enter__", "signals.SignalReceiver.__exit__"),
     "signals.SignalReceiver.__iter__",
+    # Files.
+    *("fs.files.File.__enter__", "fs.files.File.__exit__", "fs.files.File.__iter__"),
+    "fs.files.File.close",  # done whatever is cancelled, as is the end of a block
+    *each_of("fs.files.File", "fileno readable writable seekable"),
+    *("fs.atomic.atomic_write", "fs.paths.Steps.__iter__"),
+    *each_of("fs.pipes.PipeStream", "fileno isatty send_some close"),
+    *each_of("fs.pipes", "pipe stdin stdout stderr fd_stream"),
     # The network.
     *("net.listen", "net.SystemNetwork.listen", "net.sockets.tcp_stream"),
     *("net.SystemNetwork.connect", "net.sockets.connect_socket"),  # the inner parts of net.connect
