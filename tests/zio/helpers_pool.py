@@ -1,33 +1,46 @@
-"""A pool whose only thread is taken, so that a job waits in the queue."""
+"""A pool that has no thread free, so that jobs wait in its queue."""
 
 from __future__ import annotations
 
 import contextlib
-import threading
 from collections.abc import Iterator
+from typing import Any
 
 import zio
 from zio.lowlevel import here
 
 
+class FullPool:
+    """What waits for a thread. ``queued()`` waits in a task for a job to come; ``release()`` lets all of them run."""
+
+    def __init__(self) -> None:
+        self._pool = here().loop.runtime.pool
+        self._submit = self._pool.submit
+        self.jobs: list[Any] = []
+
+    def queued(self, after: Any = None) -> Any:
+        """The job, another one than ``after``."""
+        while not self.jobs or self.jobs[0] is after:
+            zio.pause()
+        return self.jobs[0]
+
+    def withdraw(self, job: Any) -> bool:
+        self.jobs.remove(job)
+        return True
+
+    def release(self) -> None:
+        self._pool.__dict__.pop("submit", None)
+        self._pool.__dict__.pop("withdraw", None)
+        while self.jobs:
+            self._submit(self.jobs.pop(0))
+
+
 @contextlib.contextmanager
-def pool_taken() -> Iterator[threading.Event]:
-    """Jobs wait until the event is set, or the block is left."""
-    pool = here().loop.runtime.pool
-    began, release = threading.Event(), threading.Event()
-    before, pool._max = pool._max, 1
-
-    def hold() -> None:
-        began.set()
-        release.wait()
-
-    holder = zio.spawn(zio.to_thread, hold)
-    while not began.is_set():
-        zio.sleep(0.001)
+def pool_taken() -> Iterator[FullPool]:
+    """Jobs wait until the block is left."""
+    full = FullPool()
+    full._pool.submit, full._pool.withdraw = full.jobs.append, full.withdraw
     try:
-        yield release
+        yield full
     finally:
-        release.set()
-        pool._max = before
-        with zio.shield():
-            holder.join()
+        full.release()

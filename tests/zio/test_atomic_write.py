@@ -113,14 +113,12 @@ def test_cancelled_in_the_queue_of_the_pool_it_leaves_no_file(target: Path, at: 
         task = zio.spawn(write, gate, written)
         if at == "exit":
             written.wait()
-        with pool_taken() as release:
+        with pool_taken() as pool:
             gate.set()
-            for _ in range(5):
-                zio.pause()
+            job = pool.queued()
             task.cancel()
-            for _ in range(5):
-                zio.pause()
-            release.set()
+            pool.queued(after=job)  # the one that removes the file
+            pool.release()
             with pytest.raises(zio.Cancelled):
                 task.join()
 

@@ -27,6 +27,7 @@ from typing import Any
 import pytest
 
 import zio
+from tests.zio.helpers_pool import FullPool, pool_taken
 from tests.zio.helpers_tls import CLIENT, NAME, SERVER, both
 from zio._core.cancel import ThreadHolder
 from zio._core.dump import tasks_below
@@ -596,28 +597,22 @@ def to_thread_not_begun(stack: ExitStack, timeout: float | None) -> Case:
 
 
 def pool_case(stack: ExitStack, call: Callable[[], object], state: Callable[[], object], result: object) -> Case:
-    pool = here().loop.runtime.pool
-    full = [True]
-    queue: list[Any] = []
-
-    def withdraw(job: Any) -> bool:
-        queue.remove(job)
-        return True
+    taken = [True]
+    waiting: list[FullPool] = []
 
     def in_full_pool() -> object:
-        if not full:
+        if not taken:
             return call()
-        pool.submit, pool.withdraw = queue.append, withdraw
-        try:
+        with pool_taken() as full:
+            waiting[:] = [full]
             return call()
-        finally:
-            del pool.submit, pool.withdraw
 
     def queued() -> None:
-        while not queue:
+        while not waiting:
             zio.pause()
+        waiting[0].queued()
 
-    return Case(in_full_pool, lambda: (len(queue), state()), full.clear, result, parked=queued)
+    return Case(in_full_pool, lambda: (here().loop.jobs, state()), taken.clear, result, parked=queued)
 
 
 def folder(stack: ExitStack) -> Path:
@@ -664,6 +659,7 @@ for _name, (_call, _result) in FILE_CALLS.items():
 
 PATH_ARGUMENTS: dict[str, tuple[str, tuple[Any, ...]]] = {
     "chmod": ("file", (0o600,)),
+    "lchmod": ("file", (0o600,)),
     "glob": (".", ("*",)),
     "rglob": (".", ("*",)),
     "hardlink_to": ("new", ("{}/file",)),
@@ -697,7 +693,7 @@ def add_path_row(name: str) -> None:
 
         def call() -> None:
             with contextlib.suppress(NotImplementedError):  # lchmod, on Linux
-                made = getattr(path, name)(*filled) if name != "lchmod" else path.lchmod(0o600)
+                made: Any = getattr(path, name)(*filled)
                 if name == "open":
                     made.close()
 
@@ -773,7 +769,7 @@ def pipe_recv(stack: ExitStack, timeout: float | None) -> Case:
     reader, writer = pipe_pair(stack)
     return Case(
         lambda: reader.recv(8),
-        lambda: (reader._io.reader, here().loop.io_waiting, here().loop.poller.poll(0, deque())),
+        lambda: (reader._io.reader, here().loop.io_waiting),
         lambda: writer.send_all(b"data"),
         b"data",
     )

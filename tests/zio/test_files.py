@@ -6,6 +6,7 @@ import io
 import os
 import signal
 import threading
+import time
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -236,11 +237,35 @@ def test_two_tasks_share_the_lines_of_a_file(tmp_path: Path) -> None:
     def main() -> list[str]:
         with zio.fs.open(path) as file, zio.TaskGroup() as group:
             tasks = [group.spawn(lambda: list(file)) for _ in range(2)]
-            return [line for task in tasks for line in task.join()]
+        return [line for task in tasks for line in task.join()]
 
     got = zio.run(main)
     assert len(got) == len(lines)
     assert set(got) == lines
+
+
+def test_calls_on_one_file_are_made_one_after_the_other(tmp_path: Path) -> None:
+    """The buffers of the standard library's files are not made for several threads."""
+    path = tmp_path / "file"
+    inside, most = 0, 0
+
+    def slow(n: int) -> str:
+        nonlocal inside, most
+        inside += 1
+        most = max(most, inside)
+        time.sleep(0.001)
+        inside -= 1
+        return "x"
+
+    def main() -> None:
+        with zio.fs.open(path, "w+") as file:
+            file._read = slow  # type: ignore[method-assign]
+            with zio.TaskGroup() as group:
+                for _ in range(10):
+                    group.spawn(file.read, 1)
+
+    zio.run(main)
+    assert most == 1
 
 
 # The end.
@@ -283,10 +308,9 @@ def test_cancelled_in_the_queue_nothing_is_opened_or_created(tmp_path: Path) -> 
     path = tmp_path / "file"
 
     def main() -> None:
-        with pool_taken():
+        with pool_taken() as pool:
             task = zio.spawn(zio.fs.open, path, "w")
-            while task.fiber is None or task.fiber.waiter is None:
-                zio.pause()
+            pool.queued()
             task.cancel()
             with pytest.raises(zio.Cancelled):
                 task.join()

@@ -92,8 +92,6 @@ class File(Generic[AnyStr]):
     closes the file, whatever is cancelled.
     """
 
-    __slots__ = ("__weakref__", "_ahead", "_batch", "_file", "_guard")
-
     def __init__(self, file: IO[AnyStr]) -> None:
         self._file: IO[AnyStr] = file
         self._guard = threading.Lock()  # held in the threads only
