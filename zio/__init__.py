@@ -28,7 +28,9 @@ from ._core import (
 )
 from .broadcast import Broadcast
 from .channels import Channel
+from .completing import as_completed
 from .groups import TaskGroup
+from .mapping import map
 from .selecting import after, select
 from .signals import signals
 from .sync import Barrier, BrokenBarrierError, Condition, Event, Future, Lock, Notify, RLock, RWLock, Semaphore
@@ -67,12 +69,14 @@ __all__ = [
     "WouldBlock",
     "WrongLoop",
     "after",
+    "as_completed",
     "background",
     "current_task",
     "debug",
     "from_thread",
     "fs",
     "lowlevel",
+    "map",
     "maybe_pause",
     "move_on_after",
     "net",

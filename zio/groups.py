@@ -4,13 +4,17 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
-from ._core import FAILED, Cancelled, CancelScope, Task, Waiter, here
+from greenlet import getcurrent
+
+from ._core import FAILED, Cancelled, CancelScope, Fiber, Task, Waiter, WaitQueue, call_elsewhere, here
+from .starting import Start
+from .sync import Semaphore
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from types import TracebackType
 
-    from ._core import Fiber, Loop
+    from ._core import Loop
 
 T = TypeVar("T")
 
@@ -20,14 +24,23 @@ class TaskGroup:
 
     The first error, of a task or of the block, cancels the rest; all errors are raised together as an
     ExceptionGroup. KeyboardInterrupt and SystemExit are raised bare. Only inside a zio runtime.
+
+    With ``limit`` there are at most so many tasks at a time: ``spawn`` and ``start`` wait while there are.
+    Selectable, from anywhere: it completes when the group has no task; its value is None.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, limit: int | None = None) -> None:
+        if limit is not None and not (isinstance(limit, int) and limit >= 1):
+            raise ValueError(f"limit must be a number of tasks from 1 up, or None, not {limit!r}")
         self._scope = CancelScope()
         self._errors: list[BaseException] = []
         self._fiber: Fiber | None = None
-        self._waiter: Waiter | None = None
+        self._waiter: Waiter | None = None  # of the end of the block
         self._closed = False
+        self._places = None if limit is None else Semaphore(limit)
+        self._idlers: WaitQueue | None = None  # those who wait until there is no task
+        self._entering = 0  # those who wait for a place: the block does not end before they have got it
+        self._observed = limit is not None  # whether anybody but the block wants to know of a task's end
 
     def __enter__(self) -> Self:
         try:
@@ -42,13 +55,47 @@ class TaskGroup:
     def spawn(self, fn: Callable[..., T], *args: Any, name: str | None = None) -> Task[T]:
         """Start ``fn(*args)`` as a task of the group. In a group that is being cancelled it never runs.
 
-        RuntimeError when the block has ended.
+        RuntimeError when the block has ended. It waits only in a group with a limit: until there are fewer tasks.
+        If Cancelled is raised then, the task was not started.
         """
         loop = self._loop()
+        if self._places is not None:
+            self._take_place(self._places)
         task = Task(loop, self._scope, fn, args, name)
         task.on_done = self._task_done
         loop.ready.append(task)
         return task
+
+    def start(self, fn: Callable[..., Any], *args: Any, name: str | None = None) -> Any:
+        """Start ``fn(*args, started=...)`` as a task and wait until it has called ``started(value)``; that value.
+
+        From then on it is a task like any other. If it fails before, its error is raised here and the group goes on;
+        RuntimeError if it ends, or is cancelled with its group, without having called. A cancel of this call cancels
+        the task and waits for its end.
+        """
+        self._loop()
+        if self._places is not None:
+            self._take_place(self._places)
+        return Start(self._scope, fn, args, name, self._task_done, self._task_left).wait()
+
+    def wait(self, timeout: float | None = None) -> bool:
+        """Wait until the group has no task, at most ``timeout`` seconds; False if they pass. More may come later.
+
+        RuntimeError in a task of the group, which would wait for itself. From any task or thread.
+        """
+        loop = self.select_home
+        fiber = getcurrent()
+        if type(fiber) is not Fiber or fiber.loop is not loop:
+            return call_elsewhere(loop, self.wait, timeout)  # type: ignore[no-any-return]
+        if loop.budget <= 0:
+            loop.checkpoint(fiber)
+        else:
+            loop.budget -= 1
+        if self.select_ready():
+            return True
+        waiter = Waiter(fiber, self)
+        self.select_arm(waiter)
+        return loop.wait(waiter, timeout, self.select_disarm)
 
     def cancel(self) -> None:
         """Cancel the block and all tasks. They end with Cancelled, which the group takes. From any thread."""
@@ -70,6 +117,17 @@ class TaskGroup:
             )
         return loop
 
+    def _take_place(self, places: Semaphore) -> None:
+        self._entering += 1
+        try:
+            places.acquire()
+        except BaseException:
+            if self._waiter is not None:  # the block may have waited for this one only
+                self._waiter.wake()
+            raise
+        finally:
+            self._entering -= 1
+
     def _task_done(self, task: Task[Any]) -> None:
         task.joined = True
         error = task.error
@@ -78,6 +136,26 @@ class TaskGroup:
             self._failed(error)
         if not self._scope.kids and self._waiter is not None:
             self._waiter.wake()
+        if self._observed:
+            self._tell()
+
+    def _task_left(self) -> None:
+        """A task has ended that is not the group's concern."""
+        if not self._scope.kids and self._waiter is not None:
+            self._waiter.wake()
+        if self._observed:
+            self._tell()
+
+    def _tell(self) -> None:
+        if self._places is not None:
+            self._places.release()
+        if self._idlers is not None and not self._busy():
+            self._idlers.wake_all(None, self)
+
+    def _busy(self) -> bool:
+        """Whether there is a task; a scope that the block has entered is below the group's too."""
+        kids = self._scope.kids
+        return kids is not None and any(isinstance(kid, Task) for kid in kids)
 
     def _failed(self, error: BaseException) -> None:
         if not any(error is known for known in self._errors):  # the block may have joined the task that failed
@@ -96,7 +174,7 @@ class TaskGroup:
         cut_short = exc is not None and isinstance(exc, Cancelled)
         interrupted: BaseException | None = None
         loop = self._fiber.loop
-        while scope.kids:
+        while scope.kids or self._entering:
             self._waiter = waiter = Waiter(self._fiber, self)
             try:
                 if self._fiber.cancelled:
@@ -121,7 +199,7 @@ class TaskGroup:
 
     def _await_tasks(self, loop: Loop) -> None:
         assert self._fiber is not None
-        while self._scope.kids:
+        while self._scope.kids or self._entering:
             self._waiter = waiter = Waiter(self._fiber, self)
             if loop.park(waiter) == FAILED:  # KeyboardInterrupt, Deadlock
                 self._failed(waiter.value)
@@ -144,6 +222,38 @@ class TaskGroup:
                 return False
             raise Cancelled
         return cut_short
+
+    # Select.
+
+    @property
+    def select_home(self) -> Loop:
+        if self._fiber is None:
+            raise RuntimeError("a TaskGroup can be waited for only when its block has begun")
+        return self._fiber.loop
+
+    def select_ready(self) -> bool:
+        node = getattr(getcurrent(), "task", None)
+        while node is not None:
+            node = node.parent
+            if node is self._scope:
+                raise RuntimeError(f"a task of {self!r} cannot wait for itself")
+        return not self._busy()
+
+    def select_take(self) -> None:
+        return None
+
+    def select_arm(self, waiter: Waiter) -> None:
+        if self._idlers is None:
+            self._idlers = WaitQueue()
+            self._observed = True
+        self._idlers.push(waiter)
+
+    def select_disarm(self, waiter: Waiter) -> None:
+        if self._idlers is not None:
+            self._idlers.discard(waiter)
+
+    def select_result(self, waiter: Waiter) -> None:
+        return None
 
     def __repr__(self) -> str:
         return f"<TaskGroup of {len(self._scope.kids or ())} tasks at {id(self):#x}>"

@@ -56,7 +56,7 @@ class SelectWaiter(Waiter):
 def select(*sources: Any, timeout: float | None = None, priority: bool = False, **named: Any) -> tuple[Any, Any]:
     """Wait for the first of ``sources`` to complete; returns ``(source, value)``, or ``(name, value)`` for named ones.
 
-    Sources are channels (receive), ``channel.send_op(item)``, broadcast receivers, tasks, futures, events and
+    Sources are channels (receive), ``channel.send_op(item)``, broadcast receivers, tasks, futures, groups, events and
     ``Notify`` (value True), subscriptions, signal receivers and :func:`after`. If several
     are ready they take turns; with ``priority`` the first in argument order wins. The losers are untouched: nothing is
     taken from them.
@@ -70,7 +70,7 @@ def select(*sources: Any, timeout: float | None = None, priority: bool = False, 
         raise ValueError("select needs at least one source")
     for _, source in entries:
         if not isinstance(source, Selectable):
-            raise TypeError(f"cannot select on {source!r}: no channel, task, future, event, subscription or timer")
+            raise TypeError(f"cannot select on {source!r}: no channel, task, future, event or the like")
     home = _home_of([source for _, source in entries])
     fiber = getcurrent()
     if type(fiber) is Fiber and (home is None or fiber.loop is home):

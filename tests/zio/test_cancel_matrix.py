@@ -171,6 +171,53 @@ def group_exit(stack: ExitStack, timeout: float | None) -> Case:
     return Case(call, state_of(gate), gate.set)
 
 
+@row("TaskGroup.wait", timed=True, anywhere=True)
+def group_wait(stack: ExitStack, timeout: float | None) -> Case:
+    gate = zio.Event()
+    group = stack.enter_context(zio.TaskGroup())
+    group.spawn(gate.wait)
+    return Case(lambda: group.wait(timeout), lambda: len(group._idlers or ()), gate.set, True)
+
+
+@row("TaskGroup.spawn")
+def group_spawn(stack: ExitStack, timeout: float | None) -> Case:
+    gate, ran = zio.Event(), list[str]()
+    group = stack.enter_context(zio.TaskGroup(limit=1))
+    group.spawn(gate.wait)
+    places: Any = group._places
+
+    def call() -> bool:
+        return group.spawn(ran.append, "ran").join() is None
+
+    return Case(call, lambda: (list(ran), group._entering, len(places._waiters)), gate.set, True)
+
+
+@row("TaskGroup.start", can_be_ready=False)
+def group_start(stack: ExitStack, timeout: float | None) -> Case:
+    gate = zio.Event()
+    group = stack.enter_context(zio.TaskGroup())
+
+    def serve(started: Callable[[str], None]) -> None:
+        gate.wait()
+        started("up")
+
+    return Case(lambda: group.start(serve), lambda: len(group._scope.kids or ()), gate.set, "up")
+
+
+@row("map")
+def mapping(stack: ExitStack, timeout: float | None) -> Case:
+    gate = zio.Event()
+    return Case(lambda: zio.map(lambda item: gate.wait() and item, [1, 2]), state_of(gate), gate.set, [1, 2])
+
+
+@row("completing.Completions.__next__", anywhere=True)
+def completions_next(stack: ExitStack, timeout: float | None) -> Case:
+    gate = zio.Event()
+    task = zio.spawn(gate.wait)
+    ended = zio.as_completed([task])
+    return Case(lambda: next(ended) is task, state_of(ended), gate.set, True)
+
+
 # Channels.
 
 
@@ -265,6 +312,17 @@ def select_task(stack: ExitStack, timeout: float | None) -> Case:
 def select_future(stack: ExitStack, timeout: float | None) -> Case:
     future = zio.Future[str]()
     return select_case(future, lambda: future.set_result("value"), "value", timeout, future)
+
+
+@row("select", timed=True, anywhere=True)
+def select_group(stack: ExitStack, timeout: float | None) -> Case:
+    gate = zio.Event()
+    group = stack.enter_context(zio.TaskGroup())
+    group.spawn(gate.wait)
+    case = select_case(group, gate.set, None, timeout)
+    rest = case.state
+    case.state = lambda: (rest(), len(group._idlers or ()))
+    return case
 
 
 @row("select", timed=True, anywhere=True)
@@ -1370,7 +1428,10 @@ NOT_BLOCKING = {
     # Beginning, end and inspection.
     *("run", "Runtime.run", "testing.virtual.run_virtual"),  # refused inside a task; a run ends when its main task does
     *("Runtime.close", "Runtime.on_close", "Runtime.forget_closer", "background", "debug.dump"),
-    *("spawn", "TaskGroup.spawn", "TaskGroup.__enter__", "TaskGroup.cancel", "current_task", "now"),
+    "starting.Start.started",
+    "starting.Start.wait",  # the inner part of TaskGroup.start
+    *("as_completed", "completing.Completions.__iter__"),
+    *("spawn", "TaskGroup.__enter__", "TaskGroup.cancel", "current_task", "now"),
     *("Task.cancel", "Task.result", "Task.finish", "Task.now", "Task.cancel_arrived", "Task.scope_changed"),
     # Scopes.
     *("timeout", "move_on_after", "shield", "after", "selecting.After.alive", "selecting.After.expire"),
