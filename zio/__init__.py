@@ -3,6 +3,8 @@
 Part of the distribution ``nats-zio``. (A project of the same name on PyPI is unrelated.)
 """
 
+from typing import TYPE_CHECKING, Any
+
 from . import debug, fs, lowlevel, net, testing
 from ._core import (
     BlockingNotAllowed,
@@ -36,6 +38,9 @@ from .signals import signals
 from .sync import Barrier, BrokenBarrierError, Condition, Event, Future, Lock, Notify, RLock, RWLock, Semaphore
 from .tasks import current_task, maybe_pause, now, pause, sleep, spawn
 from .threads import from_thread, to_thread
+
+if TYPE_CHECKING:
+    from . import process
 
 __distribution__ = "nats-zio"  # by which nats_zio tells this package from the unrelated one
 
@@ -82,6 +87,7 @@ __all__ = [
     "net",
     "now",
     "pause",
+    "process",
     "run",
     "select",
     "shield",
@@ -92,3 +98,11 @@ __all__ = [
     "timeout",
     "to_thread",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    if name == "process":  # only who starts programs pays for importing subprocess
+        from importlib import import_module
+
+        return import_module(".process", __name__)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

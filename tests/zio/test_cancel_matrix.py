@@ -12,6 +12,7 @@ from __future__ import annotations
 import contextlib
 import importlib
 import inspect
+import os
 import pkgutil
 import signal
 import socket
@@ -34,6 +35,7 @@ from zio._core.dump import tasks_below
 from zio.fs import files, paths
 from zio.lowlevel import WaitQueue, current_holder, here
 from zio.net.tls import TLSStream
+from zio.process import DEVNULL, PIPE, Popen, run
 from zio.testing import MemoryNetwork, SimNetwork, memory_stream_pair, wait_all_parked
 
 LONG = 3600.0  # a timeout that never passes
@@ -859,6 +861,77 @@ def pipe_shutdown_write(stack: ExitStack, timeout: float | None) -> Case:
     return Case(writer.shutdown_write, lambda: writer.closed, lambda: None)
 
 
+# Processes.
+
+
+def reading_child(stack: ExitStack) -> Popen:
+    """Ends when its input does."""
+    return stack.enter_context(Popen(["cat"], stdin=PIPE, stdout=PIPE))
+
+
+def running(process: Popen) -> Callable[[], object]:
+    return lambda: (process.returncode, here().loop.io_waiting, open_sockets())
+
+
+@row("process.popen.Popen.wait", timed=True)
+def process_wait(stack: ExitStack, timeout: float | None) -> Case:
+    process = reading_child(stack)
+    assert process.stdin is not None
+    return Case(lambda: process.wait(timeout), running(process), process.stdin.close, 0)
+
+
+@row("process.popen.Popen.communicate", timed=True)
+def process_communicate(stack: ExitStack, timeout: float | None) -> Case:
+    script = "echo begun; read word; echo $word"
+    process = stack.enter_context(Popen(["/bin/sh", "-c", script], stdin=PIPE, stdout=PIPE))
+    stdin, process.stdin = process.stdin, None
+    assert stdin is not None
+    stack.enter_context(stdin)
+    return Case(
+        lambda: process.communicate(timeout=timeout),
+        lambda: (process.returncode, here().loop.io_waiting),
+        lambda: stdin.send_all(b"word\n"),
+        (b"begun\nword\n", None),
+    )
+
+
+@row("process.popen.Popen.__exit__", can_be_ready=False)
+def process_exit(stack: ExitStack, timeout: float | None) -> Case:
+    """Cancelled, it ends the process: the next call has another one."""
+    reading, writing = os.pipe()
+    stack.callback(os.close, reading)
+    done: list[int] = []
+
+    def call() -> None:
+        with Popen(["/bin/sh", "-c", f"head -c 1 < /dev/fd/{reading}"], stdout=DEVNULL, pass_fds=[reading]):
+            pass
+
+    def parked() -> None:
+        while not here().loop.io_waiting:
+            zio.sleep(0.001)
+
+    return Case(call, lambda: (here().loop.io_waiting, done), lambda: os.close(writing), parked=parked)
+
+
+@row("process.running.run", timed=True, can_be_ready=False)
+def process_run(stack: ExitStack, timeout: float | None) -> Case:
+    reading, writing = os.pipe()
+    stack.callback(os.close, reading)
+    command = ["/bin/sh", "-c", f"head -c 1 < /dev/fd/{reading}"]
+
+    def parked() -> None:
+        while not here().loop.io_waiting:
+            zio.sleep(0.001)
+
+    return Case(
+        lambda: run(command, stdout=PIPE, pass_fds=[reading], timeout=timeout).stdout,
+        lambda: here().loop.io_waiting,
+        lambda: os.close(writing),
+        b"",
+        parked=parked,
+    )
+
+
 # The network.
 
 
@@ -1459,6 +1532,11 @@ NOT_BLOCKING = {
     *("fs.atomic.atomic_write", "fs.paths.Steps.__iter__"),
     *each_of("fs.pipes.PipeStream", "fileno isatty send_some close"),
     *each_of("fs.pipes", "pipe stdin stdout stderr fd_stream"),
+    # Processes.
+    *each_of("process.popen.Popen", "__enter__ poll send_signal terminate kill"),
+    *("process.ends.Pipes.close", "process.ends.Pipes.for_child", "process.ends.Pipes.streams"),
+    *("process.ends.ChildEnds.__enter__", "process.ends.ChildEnds.__exit__"),
+    *("process.waiting.pidfd", "process.waiting.until_ended"),  # the latter is for a thread
     # The network.
     *("net.listen", "net.SystemNetwork.listen", "net.sockets.tcp_stream"),
     *("net.SystemNetwork.connect", "net.sockets.connect_socket"),  # the inner parts of net.connect
