@@ -277,7 +277,7 @@ class Outbound:
     def _tick_ends(self) -> None:
         """Before each poll of the loop. While tasks are busy, let small messages gather a little longer.
 
-        A loop that only publishes polls each 100 µs, with some 5 KiB gathered; at 500 µs a write the
+        A loop that only publishes polls each 200 µs, with some 10 KiB gathered; at 500 µs a write the
         same loop sends 1.5 times as much. Before the loop goes idle everything goes out, so an answer never waits.
         """
         loop = self._loop

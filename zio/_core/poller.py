@@ -119,9 +119,9 @@ class EpollPoller:
                 return  # closed behind our back: the kernel has forgotten it already
 
     def poll(self, timeout: float | None, ready: deque[Any]) -> None:
-        table = self._table
+        get = self._table.get
         for fd, events in self._epoll.poll(-1 if timeout is None else timeout, 256):
-            pollable = table.get(fd)
+            pollable = get(fd)
             if pollable is None:  # the eventfd, a signal, or a registration that a child keeps alive
                 if self._signal_pipe is not None and fd == self._signal_pipe[0]:
                     os.read(fd, 4096)

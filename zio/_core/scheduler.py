@@ -4,7 +4,7 @@ The hub is the greenlet that runs :meth:`Loop.run_until`. A task that must wait 
 switches to it directly; the hub runs when nothing is ready or the budget is spent. The ready queue holds
 fibers (to switch to), tasks not started yet (a free fiber takes them) and expiring waits and scopes.
 
-The budget is what one pass may do before the hub polls: about 100 µs. Every blocking call takes one from
+The budget is what one pass may do before the hub polls: about 200 µs. Every blocking call takes one from
 ``loop.budget``; at zero it calls :meth:`Loop.checkpoint`, which looks at the clock, at cancellation and at
 KeyboardInterrupt. A cancelled task runs with a budget of zero, so one test on the fast path serves all.
 """
@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from .poller import Poller
 
 QUANTUM = 64  # operations between two looks at the clock
-SLICE = 100e-6  # seconds between two polls while tasks are ready
+SLICE = 200e-6  # seconds between two polls while tasks are ready
 LONGEST_POLL = 86400.0  # seconds; poll takes no arbitrarily large number
 _INF = float("inf")
 POOL_CAP = 1000  # parked fibers kept for reuse; 100,000 of them would hold 650 MB
