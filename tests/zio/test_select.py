@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from typing import Any
 
 import pytest
@@ -105,16 +106,27 @@ def test_losers_have_nobody_waiting_left() -> None:
     """T34."""
 
     def main() -> None:
+        with ExitStack() as stack:
+            check(stack)
+
+    def check(stack: ExitStack) -> None:
         winner, loser, offered = Channel[int](), Channel[int](), Channel[int]()
         event, future, gate = Event(), Future[int](), Event()
         task, moment = zio.spawn(gate.wait), zio.after(1000)
-        waiting = zio.spawn(select, winner, loser, offered.send_op(1), event, future, task, moment)
+        notify, broadcast, group = zio.Notify(), zio.Broadcast[int](1), stack.enter_context(zio.TaskGroup())
+        group.spawn(gate.wait)
+        receiver = broadcast.subscribe()
+        losers = loser, offered.send_op(1), event, future, task, moment, notify, receiver, group
+        waiting = zio.spawn(select, winner, *losers)
         wait_all_parked()
+        assert group._idlers is not None
         assert len(loser._receivers) == 1  # it was there
         winner.send(1)
         assert waiting.join() == (winner, 1)
-        for queue in (winner._receivers, loser._receivers, offered._senders, event._waiters, future._waiters):
-            assert len(queue) == 0
+        queues = winner._receivers, loser._receivers, offered._senders, event._waiters, future._waiters
+        for queue in (*queues, notify._waiters, receiver._waiters, group._idlers):
+            assert len(queue.items) == 0
+        assert not broadcast._awaited
         assert task._waiters == []
         assert moment._waiters == []
         gate.set()

@@ -338,7 +338,52 @@ def select_timeout(wakers: list[Callable[[], Any]]) -> Any:
     return zio.select(channel, zio.Event(), timeout=1)[1]
 
 
-WAITS = [event_wait, semaphore_acquire, channel_recv, channel_send, future_result, select_timeout]
+def notify_wait(wakers: list[Callable[[], Any]]) -> Any:
+    notify = zio.Notify()
+    wakers.append(notify.notify)
+    return notify.wait(timeout=1)
+
+
+def barrier_wait(wakers: list[Callable[[], Any]]) -> Any:
+    barrier = zio.Barrier(2)
+    wakers.append(barrier.wait)
+    return barrier.wait(timeout=1) == 0
+
+
+def broadcast_recv(wakers: list[Callable[[], Any]]) -> Any:
+    broadcast = zio.Broadcast[bool](1)
+    receiver = broadcast.subscribe()
+    wakers.append(lambda: broadcast.send(True))
+    return receiver.recv(timeout=1)
+
+
+def rwlock_acquire(wakers: list[Callable[[], Any]]) -> Any:
+    lock, opened = zio.RWLock(), zio.Event()
+
+    def hold() -> None:
+        with lock.write():
+            opened.wait()
+
+    holder = zio.spawn(hold)
+    while not lock.locked():
+        zio.pause()
+
+    def let_go() -> None:
+        opened.set()
+        holder.join()
+
+    wakers.append(let_go)
+    taken = lock.read().acquire(timeout=1)
+    if taken:
+        lock.read().release()
+    assert lock.write().acquire()
+    return taken
+
+
+WAITS = [
+    *(event_wait, semaphore_acquire, channel_recv, channel_send, future_result, select_timeout),
+    *(notify_wait, barrier_wait, broadcast_recv),
+]
 
 
 @pytest.mark.parametrize("wait", WAITS, ids=lambda wait: wait.__name__)
@@ -372,7 +417,9 @@ def test_a_wake_at_the_instant_of_the_timeout_wins(
     run_virtual(main, seed=seed)
 
 
-@pytest.mark.parametrize("wait", [condition_wait, lock_acquire, task_join], ids=lambda wait: wait.__name__)
+@pytest.mark.parametrize(
+    "wait", [condition_wait, lock_acquire, rwlock_acquire, task_join], ids=lambda wait: wait.__name__
+)
 def test_a_wake_at_the_instant_of_the_timeout_by_way_of_another_task_loses_nothing(wait: Callable[..., Any]) -> None:
     """T24: the wake takes another step or two, so either may win; nothing may hang or be raised by accident."""
 
@@ -468,6 +515,26 @@ def test_a_wait_with_no_time_takes_what_is_there_and_else_ends_at_once(seconds: 
         assert zio.Semaphore(0).acquire(timeout=seconds) is False
         with pytest.raises(TimeoutError):
             zio.select(channel, timeout=seconds)
+        broadcast = zio.Broadcast[int](1)
+        receiver = broadcast.subscribe()
+        with pytest.raises(TimeoutError):
+            receiver.recv(timeout=seconds)
+        broadcast.send(1)
+        assert receiver.recv(timeout=seconds) == 1
+        assert zio.Notify().wait(timeout=seconds) is False
+        assert zio.RLock().acquire(timeout=seconds) is True
+        lock = zio.RWLock()
+        assert lock.write().acquire(timeout=seconds) is True
+        assert zio.spawn(lock.read().acquire, True, seconds).join() is False
+        assert zio.Barrier(1).wait(timeout=seconds) == 0
+        with pytest.raises(zio.BrokenBarrierError):
+            zio.Barrier(2).wait(timeout=seconds)
+        with zio.TaskGroup() as group:
+            assert group.wait(timeout=seconds) is True
+            gate = zio.Event()
+            group.spawn(gate.wait)
+            assert group.wait(timeout=seconds) is False
+            gate.set()
         zio.sleep(seconds)
         assert zio.now() == 0
 
@@ -507,6 +574,11 @@ def test_very_long_times_do_not_overflow(seconds: float) -> None:
     zio.run(main)
 
 
+def held_for_ever(lock: zio.RWLock) -> None:
+    with lock.write():
+        forever()
+
+
 @pytest.mark.parametrize("bad", [math.nan, "5"], ids=["nan", "str"])
 def test_a_timeout_that_is_no_number_is_refused_and_leaves_no_waiter_behind(bad: Any) -> None:
     """T25: the object works on as if the call had never been."""
@@ -516,6 +588,11 @@ def test_a_timeout_that_is_no_number_is_refused_and_leaves_no_waiter_behind(bad:
         event, semaphore = zio.Event(), zio.Semaphore(0)
         future: zio.Future[int] = zio.Future()
         task = zio.spawn(forever)
+        lock, barrier, notify = zio.RWLock(), zio.Barrier(2), zio.Notify()
+        holder = zio.spawn(held_for_ever, lock)
+        wait_all_parked()
+        broadcast = zio.Broadcast[int](1)
+        receiving = broadcast.subscribe()
         calls: list[Callable[[], Any]] = [
             lambda: channel.recv(timeout=bad),
             lambda: channel.send(1, timeout=bad),
@@ -523,6 +600,10 @@ def test_a_timeout_that_is_no_number_is_refused_and_leaves_no_waiter_behind(bad:
             lambda: semaphore.acquire(timeout=bad),
             lambda: future.result(timeout=bad),
             lambda: task.join(timeout=bad),
+            lambda: lock.read().acquire(timeout=bad),
+            lambda: lock.write().acquire(timeout=bad),
+            lambda: notify.wait(timeout=bad),
+            lambda: receiving.recv(timeout=bad),
             lambda: zio.sleep(bad),
             lambda: zio.select(channel, event, timeout=bad),
             lambda: zio.after(bad),
@@ -539,6 +620,16 @@ def test_a_timeout_that_is_no_number_is_refused_and_leaves_no_waiter_behind(bad:
         assert receiver.join() == 7
         semaphore.release()
         assert semaphore.value == 1
+        notify.notify_all()
+        broadcast.send(8)
+        assert receiving.recv() == 8
+        with pytest.raises((ValueError, TypeError)):
+            barrier.wait(timeout=bad)
+        assert barrier.n_waiting == 0
+        assert not barrier.broken
+        holder.cancel()
+        wait_all_parked()
+        assert lock.write().acquire(timeout=1)
         event.set()
         future.set_result(1)
         task.cancel()

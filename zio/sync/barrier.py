@@ -63,7 +63,11 @@ class Barrier(Homed):
             return number
         waiter = Waiter(fiber, self)
         waiters.push(waiter)
-        state = loop.park(waiter) if timeout is None else loop.park_for(waiter, timeout)
+        try:
+            state = loop.park(waiter) if timeout is None else loop.park_for(waiter, timeout)
+        except BaseException:  # a timeout that is no number: it has not been here
+            waiters.discard(waiter)
+            raise
         if state == WOKEN:
             return number
         if self._waiters is waiters:
