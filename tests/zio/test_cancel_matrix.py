@@ -12,6 +12,7 @@ from __future__ import annotations
 import contextlib
 import importlib
 import inspect
+import io
 import os
 import pkgutil
 import signal
@@ -36,7 +37,7 @@ from zio.fs import files, paths
 from zio.lowlevel import WaitQueue, current_holder, here
 from zio.net.tls import TLSStream
 from zio.process import DEVNULL, PIPE, Popen, run
-from zio.testing import MemoryNetwork, SimNetwork, memory_stream_pair, wait_all_parked
+from zio.testing import MemoryNetwork, SimDatagramSocket, SimNetwork, memory_stream_pair, wait_all_parked
 
 LONG = 3600.0  # a timeout that never passes
 
@@ -1044,6 +1045,34 @@ def socket_send_all(stack: ExitStack, timeout: float | None) -> Case:
     return send_case(socket_pair(stack), lambda s: s.send_all(b"data"))
 
 
+@row("net.sockets.SocketStream.send_vectored")
+def socket_send_vectored(stack: ExitStack, timeout: float | None) -> Case:
+    return send_case(socket_pair(stack), lambda s: s.send_vectored([b"da", b"ta"]))
+
+
+@row("net.stream.Stream.send_vectored")
+def memory_send_vectored(stack: ExitStack, timeout: float | None) -> Case:
+    return send_case(memory_pair(stack), lambda s: s.send_vectored([b"da", b"ta"]))
+
+
+@row(
+    "net.stream.Stream.send_file",
+    "net.sockets.SocketStream.send_from",
+    "net.files.send_file",
+    "net.sockets.SocketStream.hold_sending",
+    "net.stream.Stream.hold_sending",
+)
+def socket_send_file(stack: ExitStack, timeout: float | None) -> Case:
+    file = Path(stack.enter_context(tempfile.TemporaryDirectory())) / "file"
+    file.write_bytes(b"data")
+    return send_case(socket_pair(stack), lambda s: s.send_file(file) and None)
+
+
+@row("net.stream.Stream.send_file")
+def memory_send_file(stack: ExitStack, timeout: float | None) -> Case:
+    return send_case(memory_pair(stack), lambda s: s.send_file(io.BytesIO(b"data")) and None)
+
+
 @row("net.sockets.SocketStream.wait_writable")
 def socket_wait_writable(stack: ExitStack, timeout: float | None) -> Case:
     return send_case(socket_pair(stack), lambda s: s.wait_writable())
@@ -1144,9 +1173,115 @@ def listener_accept(stack: ExitStack, timeout: float | None) -> Case:
     return accept_case(stack, lambda listener: listener.accept())
 
 
-@row("net.sockets.Listener.__next__")
+@row("net.serving.Acceptor.__next__")
 def listener_next(stack: ExitStack, timeout: float | None) -> Case:
     return accept_case(stack, next)
+
+
+@row("net.serving.Acceptor.serve", can_be_ready=False)
+def serve(stack: ExitStack, timeout: float | None) -> Case:
+    """Cancelled it closes the listener, so that what is called again returns at once."""
+    listener = stack.enter_context(zio.net.listen("127.0.0.1", 0))
+    pollable = listener._polled.io
+
+    def again(call: Callable[[], object]) -> object:
+        listener.close()
+        return call()
+
+    return Case(
+        lambda: listener.serve(lambda stream: None),
+        lambda: (pollable.reader, here().loop.io_waiting),
+        listener.close,
+        again=again,
+    )
+
+
+def datagram_pair(stack: ExitStack) -> tuple[Any, Any]:
+    ours = stack.enter_context(zio.net.udp("127.0.0.1"))
+    return ours, stack.enter_context(zio.net.udp(remote=ours.address))
+
+
+def receive_datagram(stack: ExitStack, pair: tuple[Any, Any], call: Callable[[Any], Any]) -> Case:
+    ours, theirs = pair
+
+    def state() -> object:
+        if isinstance(ours, SimDatagramSocket):
+            return list(ours._queue), ours._reader
+        return ours._polled.io.reader, here().loop.io_waiting
+
+    def complete() -> None:
+        theirs.send(b"data")
+        zio.sleep(0.01)  # on its way
+
+    return Case(lambda: call(ours).data, state, complete, b"data")
+
+
+@row("net.datagrams.SystemDatagramSocket.recv")
+def datagram_recv(stack: ExitStack, timeout: float | None) -> Case:
+    return receive_datagram(stack, datagram_pair(stack), lambda s: s.recv())
+
+
+@row("net.datagrams.DatagramSocket.__next__")
+def datagram_next(stack: ExitStack, timeout: float | None) -> Case:
+    return receive_datagram(stack, datagram_pair(stack), next)
+
+
+@row("testing.sim.datagrams.SimDatagramSocket.recv")
+def sim_datagram_recv(stack: ExitStack, timeout: float | None) -> Case:
+    network = SimNetwork(1, latency=0.0)
+    ours = stack.enter_context(network.udp(("host", 1), None))
+    theirs = stack.enter_context(network.udp(None, ("host", 1)))
+    return receive_datagram(stack, (ours, theirs), lambda s: s.recv())
+
+
+def full_datagrams(stack: ExitStack, connected: bool) -> tuple[Any, Any, str, int]:
+    """One with a queue that has no room for another, and how many are in it."""
+    path = f"{stack.enter_context(tempfile.TemporaryDirectory())}/socket"
+    ours = stack.enter_context(zio.net.unix_datagram(path))
+    theirs = stack.enter_context(zio.net.unix_datagram(remote=path if connected else None))
+    count = 0
+    with contextlib.suppress(BlockingIOError):
+        while True:
+            theirs.socket.sendto(b"x", path) if not connected else theirs.socket.send(b"x")
+            count += 1
+    return ours, theirs, path, count
+
+
+def send_datagram(pair: tuple[Any, Any, str, int], call: Callable[[Any, str], object]) -> Case:
+    ours, theirs, path, count = pair
+
+    def drain() -> None:
+        for _ in range(count):
+            assert ours.recv().data == b"x"
+
+    def parked() -> None:
+        for _ in range(3):
+            zio.pause()
+
+    return Case(
+        lambda: call(theirs, path),
+        lambda: (theirs._polled.io.writer, here().loop.io_waiting),
+        drain,
+        parked=parked,
+    )
+
+
+@row("net.datagrams.SystemDatagramSocket.send", can_be_ready=False)
+def datagram_send(stack: ExitStack, timeout: float | None) -> Case:
+    return send_datagram(full_datagrams(stack, True), lambda s, _path: s.send(b"data"))
+
+
+@row("net.datagrams.SystemDatagramSocket.send_to", can_be_ready=False)
+def datagram_send_to(stack: ExitStack, timeout: float | None) -> Case:
+    return send_datagram(full_datagrams(stack, False), lambda s, path: s.send_to(b"data", path))
+
+
+@row("testing.sim.datagrams.SimDatagramSocket.send", "testing.sim.datagrams.SimDatagramSocket.send_to", waits=False)
+def sim_datagram_send(stack: ExitStack, timeout: float | None) -> Case:
+    network = SimNetwork(1, latency=0.0)
+    stack.enter_context(network.udp(("host", 1), None))
+    ours = stack.enter_context(network.udp(None, ("host", 1)))
+    return Case(lambda: ours.send(b"data"), lambda: len(network.journal), lambda: None)
 
 
 def memory_accept_case(stack: ExitStack, call: Callable[[Any], Any]) -> Case:
@@ -1168,7 +1303,7 @@ def memory_listener_accept(stack: ExitStack, timeout: float | None) -> Case:
     return memory_accept_case(stack, lambda listener: listener.accept())
 
 
-@row("testing.sim.network.SimListener.__next__")
+@row("net.serving.Acceptor.__next__")
 def memory_listener_next(stack: ExitStack, timeout: float | None) -> Case:
     return memory_accept_case(stack, next)
 
@@ -1286,6 +1421,81 @@ def sim_connect_unix(stack: ExitStack, timeout: float | None) -> Case:
         return "connected"
 
     return Case(connect, lambda: [c for c in network.connections if not c.client.closed], lambda: None, "connected")
+
+
+def slow_name(stack: ExitStack) -> tuple[str, Callable[[], object]]:
+    """A name that is being looked up until the function is called; look-ups that begin later end at once."""
+    gate = threading.Event()
+    begun: list[threading.Thread] = []
+    real = socket.getaddrinfo
+
+    def getaddrinfo(host: Any, port: Any, *, type: int = 0, flags: int = 0) -> Any:
+        if host != "slow.example" or flags:
+            return real(host, port, type=type, flags=flags)
+        begun.append(threading.current_thread())
+        gate.wait()
+        return real("127.0.0.1", port, type=type)
+
+    patch = stack.enter_context(pytest.MonkeyPatch.context())
+    patch.setattr(socket, "getaddrinfo", getaddrinfo)
+
+    def end() -> None:
+        gate.set()
+        after_the_run.extend(thread.join for thread in begun)
+
+    stack.callback(end)
+    return "slow.example", gate.set
+
+
+def looking_up() -> object:
+    """The names that somebody waits for."""
+    return [host for host, lookup in here().loop.runtime.names.items() if lookup.waiters]
+
+
+def until_looking_up() -> None:
+    while not looking_up():
+        zio.pause()
+
+
+@row("net.resolve", can_be_ready=False)
+def resolve_unanswered(stack: ExitStack, timeout: float | None) -> Case:
+    name, answer = slow_name(stack)
+    found = [(socket.AF_INET, ("127.0.0.1", 80))]
+    return Case(lambda: zio.net.resolve(name, 80), looking_up, answer, found, parked=until_looking_up)
+
+
+@row("net.udp", can_be_ready=False)
+def udp_unanswered(stack: ExitStack, timeout: float | None) -> Case:
+    """The name of its peer is being looked up."""
+    name, answer = slow_name(stack)
+
+    def call() -> str:
+        zio.net.udp(remote=(name, 80)).close()
+        return "made"
+
+    return Case(call, lambda: (looking_up(), open_sockets()), answer, "made", parked=until_looking_up)
+
+
+@row("net.udp", waits=False)
+def udp(stack: ExitStack, timeout: float | None) -> Case:
+    def call() -> str:
+        zio.net.udp("127.0.0.1").close()
+        return "made"
+
+    return Case(call, open_sockets, lambda: None, "made")
+
+
+@row("net.connect", timed=True, can_be_ready=False)
+def connect_to_several(stack: ExitStack, timeout: float | None) -> Case:
+    """Neither address answers. It cannot complete; nobody is left who tries."""
+    network = SimNetwork(1)
+    network.name("site", "a", "b")
+    network.host("a").connects = network.host("b").connects = "drop"
+    runtime = here().loop.runtime
+    before, runtime.network = runtime.network, network
+    stack.callback(setattr, runtime, "network", before)
+    loop = here().loop
+    return Case(lambda: zio.net.connect("site", 1, timeout=timeout), lambda: sum(1 for _ in tasks_below(loop.root)) > 2)
 
 
 @row("net.resolve", waits=False)
@@ -1538,12 +1748,27 @@ NOT_BLOCKING = {
     *("process.ends.ChildEnds.__enter__", "process.ends.ChildEnds.__exit__"),
     *("process.waiting.pidfd", "process.waiting.until_ended"),  # the latter is for a thread
     # The network.
-    *("net.listen", "net.SystemNetwork.listen", "net.sockets.tcp_stream"),
-    *("net.SystemNetwork.connect", "net.sockets.connect_socket"),  # the inner parts of net.connect
-    *("net.listen_unix", "net.SystemNetwork.listen_unix", "net.unix.listen_unix_socket", "net.unix.unix_path"),
-    *("net.SystemNetwork.connect_unix", "net.unix.connect_unix_socket"),  # the inner parts of net.connect_unix
-    *("net.unix.UnixListener.close", "net.SystemNetwork.resolve"),  # the inner part of net.resolve
-    *("net.sockets.Listener.__enter__", "net.sockets.Listener.__exit__", "net.sockets.Listener.__iter__"),
+    *("net.listen", "net.network.SystemNetwork.listen", "net.sockets.tcp_stream"),
+    *("net.network.SystemNetwork.connect", "net.sockets.connect_socket"),  # the inner parts of net.connect
+    *("net.connecting.connect_to_any", "net.connecting.interleaved"),
+    *("net.listen_unix", "net.network.SystemNetwork.listen_unix", "net.unix.listen_unix_socket", "net.unix.unix_path"),
+    *("net.network.SystemNetwork.connect_unix", "net.unix.connect_unix_socket"),  # the inner parts of connect_unix
+    *("net.unix.UnixListener.close", "net.unix.is_abstract"),
+    *("net.network.SystemNetwork.resolve", "net.resolving.by_name"),  # the inner parts of net.resolve
+    *("net.resolving.by_number", "net.resolving.number_of"),
+    *each_of("net.network", "entered network_of running"),
+    *("net.network.SystemNetwork.udp", "net.datagrams.bound_socket"),  # the inner parts of net.udp
+    *("net.unix_datagram", "net.unix.unix_datagram_socket", "net.unix.UnixDatagramSocket.close"),
+    *each_of("net.datagrams.DatagramSocket", "recv send send_to close"),  # abstract
+    *each_of("net.datagrams.DatagramSocket", "__enter__ __exit__ __iter__"),
+    "net.datagrams.SystemDatagramSocket.close",
+    *each_of("testing.sim.datagrams.SimDatagramSocket", "close take"),
+    *each_of("net.serving.Acceptor", "accept close"),  # abstract
+    *each_of("net.serving.Acceptor", "__enter__ __exit__ __iter__"),
+    *each_of("net.sockets.SocketStream", "set_keepalive set_user_timeout"),
+    *("net.stream.Stream.send_held", "net.sockets.SocketStream.send_held"),  # parts of send_file
+    *("net.tls.TLSStream.hold_sending", "net.tls.TLSStream.send_held"),
+    *each_of("testing.sim.stream.SimStream", "hold_sending send_held"),
     *("net.sockets.Listener.close", "net.sockets.SocketStream.close", "net.sockets.SocketStream.send_some"),
     *("net.sockets.PolledSocket.close", "net.sockets.PolledSocket.fiber", "net.sockets.shut_down"),
     *("net.stream.Stream.lend", "net.sockets.SocketStream.lend"),  # gives a task nothing
@@ -1556,16 +1781,17 @@ NOT_BLOCKING = {
     "net.stream.Stream.wait_writable",  # abstract
     *("net.tls.start_tls", "net.tls.TLSStream.shake_hands"),  # the inner parts of Stream.start_tls
     *("net.tls.TLSStream.close", "net.tls.TLSStream.peer_certificate", "net.tls.TLSStream.send_some"),
-    *each_of("testing.sim.network.SimListener", "__enter__ __exit__ __iter__ arrive close"),
+    *each_of("testing.sim.network.SimListener", "arrive close"),
     *each_of("testing.sim.stream.SimStream", "close fail send_some shutdown_write"),
     "testing.sim.memory.memory_stream_pair",
     *each_of(
         "testing.sim.network.SimNetwork",
         "alias between change_links coverage forget heal host link listen listen_unix name note partition report",
     ),
-    *each_of("testing.sim.network.SimNetwork", "resolve unlisten"),
+    *each_of("testing.sim.network.SimNetwork", "host_of resolve socket_at udp unbind unlisten"),
     "testing.sim.memory.MemoryNetwork.listen",
     *each_of("testing.sim.connection.Connection", "note reset settled vanish"),
+    *each_of("testing.sim.flow.At", "alive expire"),
     *each_of("testing.sim.flow.Flow", "allow discard finish read release reset_at send_reset take vanish"),
 }
 

@@ -36,6 +36,8 @@ T = TypeVar("T")
 
 logger = logging.getLogger("zio")
 
+LOOKUP_THREADS = 8
+
 _live_loops: weakref.WeakSet[Loop] = weakref.WeakSet()
 
 
@@ -78,6 +80,8 @@ class Runtime:
         self._loop.runtime = self
         self.network = network
         self.pool = ThreadPool(self._loop)
+        self.lookups = ThreadPool(self._loop, LOOKUP_THREADS)  # of names, so that neither waits for the other's jobs
+        self.names: dict[str, Any] = {}  # that are being looked up
         self._closers: dict[Callable[[], object], None] = {}
         self._state = "new"
         self._stop: Waiter | None = None
@@ -106,6 +110,7 @@ class Runtime:
             foreign.loops_by_thread.pop(ident, None)
             if not loop.forked:
                 self.pool.close()
+                self.lookups.close()
                 loop.close()
             self._ended.set()
         main = loop.main
@@ -136,6 +141,7 @@ class Runtime:
         if self._state == "new":
             self._state = "closed"
             self.pool.close()
+            self.lookups.close()
             loop.close()
             self._ended.set()
         elif self._state == "running":

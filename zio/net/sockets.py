@@ -7,16 +7,26 @@ import os
 import select
 import socket
 import threading
-from contextlib import nullcontext
-from typing import TYPE_CHECKING, Any, Self
+from contextlib import contextmanager, nullcontext
+from typing import TYPE_CHECKING, Any
 
 from greenlet import getcurrent
 
 from .._core import ARMED, FAILED, READ, WOKEN, WRITE, Busy, Cancelled, Closed, Fiber, Waiter, WrongLoop
+from .serving import Acceptor
 from .stream import Stream
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
     from .._core import Loop, Pollable
+
+MOST_PARTS = min(os.sysconf("SC_IOV_MAX"), 1024)  # that the system takes in one call
+# What accept may raise about a connection that is gone already, or about the network it came by.
+NO_CONNECTION = {
+    *(errno.ECONNABORTED, errno.EPROTO, errno.EINTR, errno.ENETDOWN, errno.ENOPROTOOPT, errno.EHOSTDOWN),
+    *(errno.EHOSTUNREACH, errno.ENETUNREACH, errno.EOPNOTSUPP, getattr(errno, "ENONET", errno.ENETDOWN)),
+}
 
 _NOBODY: Any = None
 
@@ -115,6 +125,7 @@ class SocketStream(Stream):
         self._rest = b""
         self._reader = None if loop.poller.must_arm else Waiter(_NOBODY, None)
         self._loan: Loan | None = None
+        self._holder: Waiter | None = None  # of send_file
 
     @property
     def socket(self) -> socket.socket:
@@ -250,13 +261,123 @@ class SocketStream(Stream):
         except BlockingIOError:
             sent = 0
         except OSError as exc:
+            self.partly_sent = 0
             raise self._explain(exc) from None
         if sent == len(data):
             return
-        rest = memoryview(data).cast("B")[sent:]
-        while rest:
-            self._polled.wait_writable(fiber, self)
-            rest = rest[self.send_some(rest) :]
+        with memoryview(data) as whole, whole.cast("B") as view:
+            try:
+                while sent < len(view):
+                    self._polled.wait_writable(fiber, self)
+                    with view[sent:] as rest:
+                        sent += self.send_some(rest)
+            except BaseException:
+                self.partly_sent = sent
+                raise
+
+    def send_vectored(self, parts: Iterable[bytes | bytearray | memoryview]) -> None:
+        fiber = self._enter("send_vectored")
+        if self._io.writer is not None:
+            raise Busy(f"{self._io.writer.fiber.task!r} is writing to {self!r} already")
+        rest = [memoryview(part).cast("B") for part in parts]
+        total, at = 0, 0  # bytes sent; the first part that is not sent whole
+        try:
+            while at < len(rest):
+                batch = rest[at : at + MOST_PARTS]
+                wanted = sum(map(len, batch))
+                try:
+                    sent = self._polled.sock.sendmsg(batch) if wanted else 0
+                except BlockingIOError:
+                    sent = 0
+                except OSError as exc:
+                    raise self._explain(exc) from None
+                total += sent
+                if sent == wanted:
+                    at += len(batch)
+                    continue
+                while sent >= len(rest[at]):
+                    sent -= len(rest[at])
+                    at += 1
+                rest[at] = rest[at][sent:]
+                self._polled.wait_writable(fiber, self)
+        except BaseException:
+            self.partly_sent = total
+            raise
+
+    @contextmanager
+    def hold_sending(self) -> Iterator[None]:
+        fiber = self._enter("send_file")
+        io = self._io
+        if io.writer is not None:
+            raise Busy(f"{io.writer.fiber.task!r} is writing to {self!r} already")
+        io.writer = self._holder = Waiter(fiber, self)
+        io.writer.state = WOKEN  # nobody wakes it
+        try:
+            yield
+        finally:
+            io.writer = self._holder = None
+
+    def send_held(self, data: bytes) -> None:
+        sent = 0
+        try:
+            while sent < len(data):
+                sent += self.send_some(data[sent:] if sent else data)
+                if sent < len(data):
+                    self._wait_held()
+        except BaseException:
+            self.partly_sent = sent
+            raise
+
+    def send_from(self, fd: int, offset: int, count: int) -> int:
+        """Like ``send_held``, but the system sends from the file, without copying; how many bytes, 0 at its end."""
+        while not self._polled.closed:
+            try:
+                return os.sendfile(self._io.fd, fd, offset, count)
+            except BlockingIOError:
+                self._wait_held()
+        raise Closed(f"{self!r} is closed")
+
+    def _wait_held(self) -> None:
+        holder, io = self._holder, self._io
+        assert holder is not None
+        io.writer = None  # nobody runs before this wait has begun
+        try:
+            self._polled.wait_writable(holder.fiber, self)
+        finally:
+            io.writer = holder
+
+    def set_keepalive(self, idle: float = 60.0, *, interval: float = 10.0, count: int = 5) -> None:
+        """Have the system find out whether the peer is there: after ``idle`` seconds of silence, every ``interval``.
+
+        After ``count`` questions without an answer receiving and sending raise TimeoutError. Both times are whole
+        seconds from 1 to 32767, ``count`` is 1 to 127: ValueError. ``idle=0`` switches it off. TCP only: OSError.
+        """
+        sock = self._polled.sock
+        if not idle:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 0)
+            return
+        values = [("idle", idle, 32767), ("interval", interval, 32767), ("count", count, 127)]
+        for name, value, most in values:
+            if value != int(value) or not 1 <= value <= most:
+                raise ValueError(f"{name}={value!r} must be a whole number from 1 to {most}")
+        when = getattr(socket, "TCP_KEEPIDLE", None) or socket.TCP_KEEPALIVE  # type: ignore[attr-defined,unused-ignore]
+        for option, value in ((when, idle), (socket.TCP_KEEPINTVL, interval), (socket.TCP_KEEPCNT, count)):
+            sock.setsockopt(socket.IPPROTO_TCP, option, int(value))
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+
+    def set_user_timeout(self, seconds: float | None) -> None:
+        """How long what was sent may be without an acknowledgement of the peer's system; then calls raise TimeoutError.
+
+        None leaves it to the system (some 15 minutes). ValueError unless it is more than 0 and at most 2,000,000. TCP
+        on Linux only: OSError.
+        """
+        if seconds is not None and not 0 < seconds <= 2_000_000:
+            raise ValueError(f"seconds={seconds!r} must be more than 0 and at most 2000000")
+        option = getattr(socket, "TCP_USER_TIMEOUT", None)
+        if option is None:
+            raise OSError(errno.ENOPROTOOPT, "TCP_USER_TIMEOUT: this system has none")
+        milliseconds = 0 if seconds is None else max(round(seconds * 1000), 1)
+        self._polled.sock.setsockopt(socket.IPPROTO_TCP, option, milliseconds)
 
     def send_some(self, data: bytes | bytearray | memoryview) -> int:
         try:
@@ -337,7 +458,7 @@ class Loan:
         self._polled.sock.recv(n)
 
 
-class Listener:
+class Listener(Acceptor):
     """A socket that accepts connections. Iterating accepts; ``with`` closes it."""
 
     def __init__(self, sock: socket.socket, loop: Loop) -> None:
@@ -373,7 +494,7 @@ class Listener:
                 except OSError as exc:
                     if polled.closed:
                         raise Closed(f"{self!r} is closed") from None
-                    if exc.errno not in (errno.ECONNABORTED, errno.EPROTO, errno.EINTR):
+                    if exc.errno not in NO_CONNECTION:
                         raise
                 else:
                     return tcp_stream(sock, loop)
@@ -383,21 +504,6 @@ class Listener:
     def close(self) -> None:
         """Stop listening; who waits in ``accept`` gets zio.Closed. Never blocks; idempotent."""
         self._polled.close(self)
-
-    def __iter__(self) -> Self:
-        return self
-
-    def __next__(self) -> SocketStream:
-        try:
-            return self.accept()
-        except Closed:
-            raise StopIteration from None
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *exc_info: object) -> None:
-        self.close()
 
     def __repr__(self) -> str:
         return f"<Listener {'closed' if self._polled.closed else self._address}>"

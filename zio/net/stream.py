@@ -3,24 +3,33 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Self
 
 if TYPE_CHECKING:
+    import os
+    from collections.abc import Iterable, Iterator
     from ssl import SSLContext
+    from typing import BinaryIO
 
     from .sockets import Loan
     from .tls import TLSStream
+
+    StrPath = str | os.PathLike[str]
 
 
 class Stream(ABC):
     """A two-way stream of bytes. One task may read while another writes; two readers (or writers) are an error.
 
     All calls are for tasks of the stream's own runtime. When a blocking call raises Cancelled or TimeoutError
-    nothing was received; of a ``send_all`` a part may have gone out.
+    nothing was received; of a ``send_all`` a part may have gone out, see ``partly_sent``.
     """
 
     # Bytes taken from the transport and not asked for yet; recv gives them out first.
     _rest: bytes = b""
+
+    partly_sent: int = 0
+    """Of the ``send_all``, ``send_vectored`` or ``send_file`` that raised last: how many of its bytes had gone out."""
 
     @abstractmethod
     def recv(self, n: int) -> bytes:
@@ -29,6 +38,31 @@ class Stream(ABC):
     @abstractmethod
     def send_all(self, data: bytes | bytearray | memoryview) -> None:
         """Send all of ``data``, waiting for room as often as needed."""
+
+    def send_vectored(self, parts: Iterable[bytes | bytearray | memoryview]) -> None:
+        """Send all of several buffers, one after the other, as ``send_all``; a socket sends without joining them."""
+        self.send_all(b"".join(parts))
+
+    def send_file(self, file: StrPath | BinaryIO, offset: int = 0, count: int | None = None) -> int:
+        """Send ``count`` bytes of a file from ``offset`` on, by default all that there are; how many that was.
+
+        ``file`` is a path, or a binary file that is open for reading, whose own position does not count. A disk that is
+        slow holds up this task alone. Over TCP and unix sockets the system sends the file without copying it into the
+        program. EOFError if the file ends before ``count`` bytes. ValueError for a negative ``offset`` or ``count``,
+        TypeError for a text file. Cancelled, a part may have gone out, see ``partly_sent``.
+        """
+        from .files import send_file
+
+        return send_file(self, file, offset, count)
+
+    @contextmanager
+    def hold_sending(self) -> Iterator[None]:
+        """Part of ``send_file``: other writers get zio.Busy while the block lasts, which sends with ``send_held``."""
+        yield
+
+    def send_held(self, data: bytes) -> None:
+        """Part of ``send_file``: send all of ``data`` while ``hold_sending`` is in force."""
+        self.send_all(data)
 
     @abstractmethod
     def send_some(self, data: bytes | bytearray | memoryview) -> int:
@@ -87,24 +121,24 @@ class Stream(ABC):
         """
         if not separator:
             raise ValueError("recv_until needs a separator")
-        data = b""
+        data = bytearray()  # which grows in place: bytes that come one by one must not cost their square
         start = 0
         while True:
             try:
                 more = self.recv(65536)
             except BaseException:
-                self._rest = data + self._rest
+                self._rest = bytes(data) + self._rest
                 raise
             if not more:
-                raise EOFError(f"the stream ended before {separator!r}", data)
+                raise EOFError(f"the stream ended before {separator!r}", bytes(data))
             data += more
-            at = data.find(separator, start)
-            if at >= 0 and at + len(separator) <= max_bytes:
+            at = data.find(separator, start, max_bytes)
+            if at >= 0:
                 at += len(separator)
-                self._rest = data[at:] + self._rest
-                return data[:at]
+                self._rest = bytes(data[at:]) + self._rest
+                return bytes(data[:at])
             if len(data) >= max_bytes:
-                self._rest = data + self._rest
+                self._rest = bytes(data) + self._rest
                 raise ValueError(f"no {separator!r} within {max_bytes} bytes")
             start = max(0, len(data) - len(separator) + 1)
 

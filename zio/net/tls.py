@@ -23,6 +23,8 @@ from .._core import Busy, Closed, Fiber, Waiter, WaitQueue, WrongLoop, here
 from .stream import Stream
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from .._core import Loop
 
 RECORD = 16384  # the most plaintext that one record carries
@@ -216,12 +218,39 @@ class TLSStream(Stream):
         fiber = self._enter("send_all")
         if self._writer is not None:
             raise Busy(f"{self._writer.task!r} is writing to {self!r} already")
-        rest = memoryview(data).cast("B")
-        rest = rest[self.send_some(rest) :]
-        while rest or self._unsent:
-            self._wait_for_room(fiber)
-            if rest:
-                rest = rest[self.send_some(rest) :]
+        self._send(fiber, data)
+
+    def _send(self, fiber: Fiber, data: bytes | bytearray | memoryview) -> None:
+        view = memoryview(data).cast("B")
+        sent = 0
+        try:
+            sent = self.send_some(view)
+            while sent < len(view) or self._unsent:
+                self._wait_for_room(fiber)
+                if sent < len(view):
+                    sent += self.send_some(view[sent:])
+        except BaseException:
+            self.partly_sent = sent
+            raise
+
+    @contextlib.contextmanager
+    def hold_sending(self) -> Iterator[None]:
+        fiber = self._enter("send_file")
+        if self._writer is not None:
+            raise Busy(f"{self._writer.task!r} is writing to {self!r} already")
+        self._writer = fiber
+        try:
+            yield
+        finally:
+            self._writer = None
+
+    def send_held(self, data: bytes) -> None:
+        fiber = self._writer
+        assert fiber is not None
+        try:
+            self._send(fiber, data)
+        finally:
+            self._writer = fiber
 
     def send_some(self, data: bytes | bytearray | memoryview) -> int:
         """Encrypt and send what there is room for now, without waiting; how many bytes were taken, perhaps 0.

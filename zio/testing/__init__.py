@@ -1,12 +1,13 @@
 """Tools for tests of programs on zio: a virtual clock, waiting for quiet, simulated networks."""
 
 from .._core import VirtualClock
-from .sim import Link, MemoryNetwork, SimNetwork, SimStream, memory_stream_pair
+from .sim import Link, MemoryNetwork, SimDatagramSocket, SimNetwork, SimStream, memory_stream_pair
 from .virtual import run_virtual, wait_all_parked
 
 __all__ = [
     "Link",
     "MemoryNetwork",
+    "SimDatagramSocket",
     "SimNetwork",
     "SimStream",
     "VirtualClock",

@@ -7,6 +7,7 @@ goes into ``journal``; so under a virtual clock and a seeded scheduler a run rep
 """
 
 from .connection import Connection
+from .datagrams import SimDatagramSocket
 from .flow import Flow, Link
 from .journal import Entry
 from .memory import MemoryNetwork, memory_stream_pair
@@ -22,6 +23,7 @@ __all__ = [
     "Host",
     "Link",
     "MemoryNetwork",
+    "SimDatagramSocket",
     "SimListener",
     "SimNetwork",
     "SimStream",

@@ -21,16 +21,19 @@ class Link:
     """What one way between two hosts is like; may be changed at any time. Seconds and bytes."""
 
     latency: float = 0.001
-    jitter: float = 0.0  # up to so much is added to the latency; bytes never overtake each other
-    bandwidth: float | None = None  # bytes a second, for each connection
-    buffer: int = 65536  # bytes sent and not read yet, at most
+    jitter: float = 0.0  # up to so much is added to the latency; bytes of a stream never overtake each other
+    bandwidth: float | None = None  # bytes a second, for each connection or socket for datagrams
+    buffer: int = 65536  # bytes sent and not read yet, at most; datagrams that it has no room for are dropped
     split_reads: float = 0.0  # the probability that a read gives only a part of what is there
     split_writes: float = 0.0  # the probability that a write takes only a part of what there is room for
     reset_every: float | None = None  # connections are reset after so many bytes on average
-    cut: bool = False  # nothing gets through; it is sent again when the link is whole again
+    cut: bool = False  # nothing gets through; it is sent again when the link is whole again, but for datagrams
+    # Of datagrams alone, which overtake each other where there is jitter:
+    loss: float = 0.0  # the probability that one is lost
+    duplicates: float = 0.0  # the probability that one arrives twice
 
 
-class _At:
+class At:
     """An entry in the loop's heap of timers that calls a function of no task."""
 
     sleeping = True
@@ -183,7 +186,7 @@ class Flow:
             self._arrive(kind, data)
         else:
             self._in_flight += 1
-            self._loop.timers.push(arrival, _At(self._land, kind, data))
+            self._loop.timers.push(arrival, At(self._land, kind, data))
 
     def _land(self, kind: str, data: bytes) -> None:
         self._in_flight -= 1
@@ -250,7 +253,7 @@ class Flow:
         return self._connection.random
 
     def _after(self, seconds: float, call: Callable[..., object], *args: object) -> None:
-        self._loop.timers.push(self._loop.clock.now() + seconds, _At(call, *args))
+        self._loop.timers.push(self._loop.clock.now() + seconds, At(call, *args))
 
     def _note(self, what: str, size: int = 0, mark: int = 0) -> None:
         self._connection.note(self._name, what, size, mark)

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import errno
+import ipaddress
 import os
 import random
 import socket
 from collections import Counter, deque
 from collections.abc import Iterable
 from dataclasses import dataclass, fields, replace
-from typing import TYPE_CHECKING, Any, Literal, Self
+from typing import TYPE_CHECKING, Any, Literal
 
 from ..._core import Busy, Closed, Fiber, Waiter, here
+from ...net.serving import Acceptor
 from .connection import Connection
+from .datagrams import SimDatagramSocket
 from .flow import Link
 from .journal import Entry
 
@@ -39,7 +42,7 @@ class Host:
     connect_delay: float = 0.0  # seconds before the answer
 
 
-class SimListener:
+class SimListener(Acceptor):
     """The listening side of a simulated host. Iterating accepts; ``with`` closes it."""
 
     def __init__(self, network: SimNetwork, host: str, port: int) -> None:
@@ -85,20 +88,8 @@ class SimListener:
             if self._waiter is not None:
                 self._waiter.wake()
 
-    def __iter__(self) -> Self:
-        return self
-
-    def __next__(self) -> SimStream:
-        try:
-            return self.accept()
-        except Closed:
-            raise StopIteration from None
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *exc_info: object) -> None:
-        self.close()
+    def __repr__(self) -> str:
+        return f"<SimListener {self.address[0]}:{self.port}{' closed' if self._closed else ''}>"
 
 
 class SimNetwork:
@@ -124,6 +115,7 @@ class SimNetwork:
         self._aliases: dict[str, tuple[str, str]] = {}
         self._names: dict[str, tuple[str, ...]] = {}
         self._listeners: dict[tuple[str, int], SimListener] = {}
+        self._bound: dict[tuple[str, int], SimDatagramSocket] = {}
         self._next_port = 49152
         self._numbers = 0
         self._clock: Clock | None = None  # of the runtime that used it last
@@ -209,15 +201,6 @@ class SimNetwork:
 
     def connect(self, host: str, port: int) -> SimStream:
         """Connect. ConnectionRefusedError, or TimeoutError after as long as systems try."""
-        *others, last = self._names.get(host, (host,))
-        for address in others:
-            try:
-                return self._connect(address, port)
-            except OSError:
-                continue
-        return self._connect(last, port)
-
-    def _connect(self, host: str, port: int) -> SimStream:
         fiber = here()
         loop = fiber.loop
         target, source = self._aliases.get(host, (host, _LOCAL))
@@ -264,7 +247,7 @@ class SimNetwork:
         else:
             self.host(host)
         if port == 0:
-            port, self._next_port = self._next_port, self._next_port + 1
+            port = self._free_port()
         if (host, port) in self._listeners:
             raise OSError(errno.EADDRINUSE, f"{os.strerror(errno.EADDRINUSE)}: {host}:{port}")
         listener = self._listeners[host, port] = SimListener(self, host, port)
@@ -272,7 +255,7 @@ class SimNetwork:
 
     def connect_unix(self, path: str) -> SimStream:
         """Connect to the host that the path of a unix socket is."""
-        return self._connect(path, _UNIX)
+        return self.connect(path, _UNIX)
 
     def listen_unix(self, path: str, backlog: int = 128) -> SimListener:
         """Listen at the host that the path of a unix socket is."""
@@ -280,9 +263,39 @@ class SimNetwork:
 
     def resolve(self, host: str, port: int) -> list[tuple[int, Any]]:
         """The addresses of a name: itself, or the hosts that ``name`` gave it."""
-        return [(socket.AF_UNSPEC, (address, port)) for address in self._names.get(host, (host,))]
+        return [(_family(address), (address, port)) for address in self._names.get(host, (host,))]
+
+    def udp(self, local: tuple[str, int] | None, remote: tuple[str, int] | None) -> SimDatagramSocket:
+        """A socket for datagrams. Bound to no host of its own it is one of the host that connections come from."""
+        self._clock = here().loop.clock
+        host, port = local or (ANY_HOST, 0)
+        source = host
+        if host in _WILDCARDS:
+            host = ANY_HOST
+            source = _LOCAL if remote is None else self._aliases.get(remote[0], (remote[0], _LOCAL))[1]
+        if port == 0:
+            port = self._free_port()
+        if (host, port) in self._bound:
+            raise OSError(errno.EADDRINUSE, f"{os.strerror(errno.EADDRINUSE)}: {host}:{port}")
+        made = self._bound[host, port] = SimDatagramSocket(self, host, port, source, remote)
+        return made
 
     # For the parts.
+
+    def host_of(self, name: str) -> str:
+        """The host that a name means."""
+        return self._aliases.get(name, (name, _LOCAL))[0]
+
+    def socket_at(self, host: str, port: int) -> SimDatagramSocket | None:
+        """The socket that datagrams for that address go to."""
+        return self._bound.get((host, port)) or self._bound.get((ANY_HOST, port))
+
+    def unbind(self, made: SimDatagramSocket) -> None:
+        self._bound.pop(made.address, None)
+
+    def _free_port(self) -> int:
+        port, self._next_port = self._next_port, self._next_port + 1
+        return port
 
     def unlisten(self, listener: SimListener) -> None:
         host, port = listener.address
@@ -296,6 +309,14 @@ class SimNetwork:
     def _travel(fiber: Fiber, seconds: float) -> None:
         if seconds > 0:
             fiber.loop.wait(Waiter(fiber, "the network", sleeping=True), seconds, _nothing)
+
+
+def _family(address: str) -> int:
+    """That of a number; other hosts have none."""
+    try:
+        return socket.AF_INET6 if ipaddress.ip_address(address).version == 6 else socket.AF_INET
+    except ValueError:
+        return socket.AF_UNSPEC
 
 
 def _names(names: str | Iterable[str]) -> list[str]:

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import errno
 import os
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from ..._core import Busy, Closed, Fiber, Waiter, WrongLoop, here
+from ..._core import WOKEN, Busy, Closed, Fiber, Waiter, WrongLoop, here
 from ...net import Stream
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from .connection import Connection
     from .flow import Flow
 
@@ -25,6 +28,7 @@ class SimStream(Stream):
         self._loop = connection.loop
         self._in = incoming
         self._name = name
+        self._holder: Waiter | None = None  # of send_file
         incoming.receiver = self
 
     def recv(self, n: int) -> bytes:
@@ -59,12 +63,41 @@ class SimStream(Stream):
         fiber = self._enter("send_all")
         if self.out.writer is not None:
             raise Busy(f"{self.out.writer.fiber.task!r} is writing to {self!r} already")
-        rest = memoryview(data).cast("B")
-        while True:
-            rest = rest[self.send_some(rest) :]
-            if not rest:
-                return
-            self._wait_writable(fiber)
+        self._send(fiber, data)
+
+    def _send(self, fiber: Fiber, data: bytes | bytearray | memoryview) -> None:
+        view = memoryview(data).cast("B")
+        sent = 0
+        try:
+            while True:
+                sent += self.send_some(view[sent:])
+                if sent == len(view):
+                    return
+                self._wait_writable(fiber)
+        except BaseException:
+            self.partly_sent = sent
+            raise
+
+    @contextmanager
+    def hold_sending(self) -> Iterator[None]:
+        fiber = self._enter("send_file")
+        if self.out.writer is not None:
+            raise Busy(f"{self.out.writer.fiber.task!r} is writing to {self!r} already")
+        self.out.writer = self._holder = Waiter(fiber, self)
+        self._holder.state = WOKEN  # nobody wakes it
+        try:
+            yield
+        finally:
+            self.out.writer = self._holder = None
+
+    def send_held(self, data: bytes) -> None:
+        holder = self._holder
+        assert holder is not None
+        self.out.writer = None  # nobody runs before a wait has begun
+        try:
+            self._send(holder.fiber, data)
+        finally:
+            self.out.writer = holder
 
     def send_some(self, data: bytes | bytearray | memoryview) -> int:
         if self.closed:
