@@ -21,7 +21,8 @@ def signals(*numbers: int) -> SignalReceiver:
 
     While the block runs, the signals come here: to every receiver that asks for them. A signal that comes
     several times before it is taken may count once. The previous handlers are back afterwards, and get what
-    came and was not taken. Only in a runtime of the main thread. Selectable and iterable.
+    came and was not taken. Only in a runtime of the main thread: RuntimeError. ValueError for what cannot be received
+    (SIGKILL). Selectable and iterable.
     """
     if not numbers:
         raise ValueError("signals() needs at least one signal number")
@@ -43,6 +44,7 @@ class SignalReceiver:
 
     def __init__(self, numbers: tuple[_signal.Signals, ...]) -> None:
         self._numbers = numbers
+        self._listening: list[_signal.Signals] = []  # those whose handler is ours, once for each time it was named
         self._pending: dict[_signal.Signals, None] = {}
         self._waiters = WaitQueue()
         self._loop: Loop | None = None
@@ -51,23 +53,44 @@ class SignalReceiver:
         fiber = here()
         if threading.current_thread() is not threading.main_thread():
             raise RuntimeError("zio.signals works only in a runtime of the main thread: use it inside zio.run(...)")
+        if self._listening:
+            raise RuntimeError(f"{self!r} is in use: each block needs one of its own")
         self._loop = fiber.loop
+        try:
+            for number in self._numbers:
+                self._listen(number)
+        except BaseException:
+            self._stop_listening()
+            raise
         self._loop.outside_wakers += 1
-        for number in self._numbers:
-            receivers = _receivers.setdefault(number, [])
-            if not receivers:
-                _previous[number] = _signal.signal(number, _handle)
-            receivers.append(self)
         return self
 
-    def __exit__(self, *exc_info: object) -> None:
-        assert self._loop is not None
-        self._loop.outside_wakers -= 1
-        for number in self._numbers:
+    def _listen(self, number: _signal.Signals) -> None:
+        receivers = _receivers.setdefault(number, [])
+        if not receivers:
+            previous = _signal.getsignal(number)
+            if previous is None:
+                raise RuntimeError(f"{number.name} has a handler that is not Python's, which could not be put back")
+            try:
+                _signal.signal(number, _handle)
+            except (OSError, ValueError) as exc:  # SIGKILL, SIGSTOP
+                raise ValueError(f"{number.name} cannot be received: {exc}") from None
+            _previous[number] = previous
+        receivers.append(self)
+        self._listening.append(number)
+
+    def _stop_listening(self) -> None:
+        while self._listening:
+            number = self._listening.pop()
             receivers = _receivers[number]
             receivers.remove(self)
             if not receivers:
                 _signal.signal(number, _previous.pop(number))
+
+    def __exit__(self, *exc_info: object) -> None:
+        assert self._loop is not None
+        self._loop.outside_wakers -= 1
+        self._stop_listening()
         untaken, self._pending = self._pending, {}
         for number in untaken:
             if not _receivers[number]:

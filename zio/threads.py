@@ -32,9 +32,11 @@ def to_thread(fn: Callable[..., T], *args: Any, abandon_on_cancel: bool = False)
 def from_thread(fn: Callable[..., T], *args: Any) -> T:
     """In a pool thread: run ``fn(*args)`` as a task of the runtime that ``to_thread`` came from, and wait for it.
 
-    RuntimeError in other threads; those use ``Runtime.call``.
+    RuntimeError in other threads; those use ``Runtime.call``. While it waits the thread does not count against the
+    limit of the pool, so that the task may have jobs of its own.
     """
     loop = worker_loop()
     if loop is None:
         raise RuntimeError("from_thread works in threads started by zio.to_thread; elsewhere use Runtime.call")
-    return call_elsewhere(loop, fn, *args)  # type: ignore[no-any-return]
+    with loop.runtime.pool.stepping_aside():
+        return call_elsewhere(loop, fn, *args)  # type: ignore[no-any-return]

@@ -249,6 +249,52 @@ def test_outside_the_main_thread_it_is_refused() -> None:
     assert signal.getsignal(SIGUSR1) is _previous
 
 
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSTOP])
+def test_a_signal_that_cannot_be_received_is_refused_and_the_others_are_as_before(number: int) -> None:
+    """T55: also those that had been taken over before it."""
+
+    def main() -> None:
+        with pytest.raises(ValueError, match="cannot be received"), zio.signals(SIGUSR1, number):
+            raise AssertionError
+        assert signal.getsignal(SIGUSR1) is _previous
+        raise_signal(SIGUSR1)
+        with pytest.raises(zio.Deadlock):  # and nobody waits for a signal
+            zio.Event().wait()
+
+    zio.run(main)
+    assert seen == [SIGUSR1]
+
+
+def test_a_receiver_that_is_in_use_is_refused() -> None:
+    """T55"""
+
+    def main() -> signal.Signals:
+        receiver = zio.signals(SIGUSR1)
+        with receiver:
+            with pytest.raises(RuntimeError, match="in use"), receiver:
+                raise AssertionError
+            raise_signal(SIGUSR1)
+            assert receiver.wait() is SIGUSR1
+        with receiver:
+            raise_signal(SIGUSR1)
+            return receiver.wait()
+
+    assert zio.run(main) is SIGUSR1
+
+
+def test_a_handler_that_python_does_not_know_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """T55: it could not be put back."""
+    monkeypatch.setattr(signal, "getsignal", lambda number: None)
+
+    def main() -> None:
+        with pytest.raises(RuntimeError, match="not Python's"), zio.signals(SIGUSR1):
+            raise AssertionError
+
+    zio.Runtime().run(main)
+    monkeypatch.undo()
+    assert signal.getsignal(SIGUSR1) is _previous
+
+
 def test_at_least_one_signal_must_be_named() -> None:
     """T55"""
     with pytest.raises(ValueError, match="at least one"):

@@ -267,6 +267,34 @@ def test_from_thread_runs_a_task_of_the_runtime_the_job_came_from() -> None:
     assert zio.run(main) == (0, "sent from the thread")
 
 
+@pytest.mark.parametrize("queued", ["before", "meanwhile"])
+def test_a_task_that_a_job_waits_for_may_have_jobs_of_its_own(monkeypatch: pytest.MonkeyPatch, queued: str) -> None:
+    """T51: with one thread in all, whether the other job waits for it already or comes while it waits."""
+    monkeypatch.setattr(pool_module.ThreadPool.__init__, "__defaults__", (1,))
+
+    def main() -> tuple[int, int]:
+        began, release = threading.Event(), threading.Event()
+
+        def five() -> int:
+            return other[0].join() if queued == "before" else zio.to_thread(lambda: 5)
+
+        def job() -> int:
+            began.set()
+            release.wait()
+            return zio.from_thread(five)
+
+        first = zio.spawn(zio.to_thread, job)
+        _started(began)
+        other = [zio.spawn(zio.to_thread, lambda: 5)] if queued == "before" else []
+        zio.sleep(0.001)
+        release.set()
+        result = first.join(10)
+        pool = zio.lowlevel.here().loop.runtime.pool
+        return result, pool._aside
+
+    assert zio.run(main) == (5, 0)
+
+
 def test_from_thread_brings_errors_back() -> None:
     """T51"""
 

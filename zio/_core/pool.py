@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import threading
 from collections import deque
+from contextlib import contextmanager
 from contextvars import copy_context
 from typing import TYPE_CHECKING, Any
 
@@ -20,7 +21,7 @@ from .foreign import RuntimeThread
 from .waiter import FAILED, WOKEN, Waiter
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
     from contextvars import Context
 
     from .scheduler import Loop
@@ -72,6 +73,7 @@ class ThreadPool:
         self._queue: deque[Job] = deque()
         self._idle: list[_Seat] = []
         self._threads: dict[threading.Thread, Job | None] = {}  # and what each works on
+        self._aside = 0  # threads whose job waits for a task
         self._closed = False
 
     # From any thread.
@@ -87,7 +89,7 @@ class ThreadPool:
             if self._idle:
                 self._idle.pop().hand(job)
                 return
-            if len(self._threads) >= self._max and not at_once:
+            if len(self._threads) - self._aside >= self._max and not at_once:
                 self._queue.append(job)
                 return
             self._start(job)
@@ -111,6 +113,19 @@ class ThreadPool:
             return True
 
     # In the threads.
+
+    @contextmanager
+    def stepping_aside(self) -> Iterator[None]:
+        """For a job that waits for a task: another thread may take its place, or with the last one all would stand."""
+        with self._lock:
+            self._aside += 1
+            if self._queue and not self._closed:
+                self._start(self._queue.popleft())
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._aside -= 1
 
     def _work(self, first: Job) -> None:
         _worker.loop = self._loop
