@@ -1711,6 +1711,9 @@ NOT_BLOCKING = {
     # Beginning, end and inspection.
     *("run", "Runtime.run", "testing.virtual.run_virtual"),  # refused inside a task; a run ends when its main task does
     *("Runtime.close", "Runtime.on_close", "Runtime.forget_closer", "background", "debug.dump"),
+    *each_of("Runtime", "statistics add_instrument remove_instrument"),
+    *("debug.watchdog.log_stall", "debug.watchdog.Watchdog.start"),
+    *each_of("debug.watchdog.Watchdog", "close __enter__ __exit__"),  # which wait for a thread that ends at once
     "starting.Start.started",
     "starting.Start.wait",  # the inner part of TaskGroup.start
     *("as_completed", "completing.Completions.__iter__"),

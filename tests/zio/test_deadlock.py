@@ -50,8 +50,8 @@ def test_the_dump_names_tasks_waits_and_stacks() -> None:
     with pytest.raises(zio.Deadlock) as caught:
         zio.run(main)
     text = str(caught.value)
-    holder, _, rest = text.partition("<Task the holder")
-    assert "<Task main running" in holder
+    holder, _, rest = text.partition("─ <Task the holder")
+    assert "─ <Task main running" in holder
     assert "waits on <Lock" in holder
     assert f"{__file__}:" in holder
     assert "lock.acquire()  # main's line" in holder

@@ -31,10 +31,12 @@ from .foreign import (
     waits_on,
 )
 from .homed import Homed
+from .instruments import Instrument
 from .poller import READ, WRITE, Pollable
 from .pool import Job, worker_loop
 from .runtime import Runtime, background, run, runtime_here, wait_done
 from .scheduler import Loop, here
+from .statistics import Statistics
 from .task import Task
 from .waiter import ARMED, CANCELLED, FAILED, TIMED_OUT, WOKEN, Waiter, WaitQueue
 
@@ -58,6 +60,7 @@ __all__ = [
     "Fiber",
     "ForkedError",
     "Homed",
+    "Instrument",
     "Job",
     "Lagged",
     "Loop",
@@ -66,6 +69,7 @@ __all__ = [
     "Runtime",
     "RuntimeClosed",
     "RuntimeThread",
+    "Statistics",
     "Task",
     "VirtualClock",
     "WaitQueue",

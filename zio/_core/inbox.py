@@ -63,6 +63,11 @@ class Inbox:
             self._sleeping = True
             return True
 
+    @property
+    def asleep(self) -> bool:
+        """Whether the loop sleeps, and nothing has woken it. From any thread."""
+        return self._sleeping
+
     def awake(self) -> None:
         self._sleeping = False
 

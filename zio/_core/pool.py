@@ -54,6 +54,9 @@ class Job:
         self.waiter: Waiter | None = None
         self.ended = False
 
+    def __repr__(self) -> str:
+        return f"<job {getattr(self.fn, '__qualname__', '') or type(self.fn).__name__} in a thread>"
+
     def run(self) -> None:
         try:
             self.value = self.fn(*self.args) if self.context is None else self.context.run(self.fn, *self.args)
@@ -102,6 +105,16 @@ class ThreadPool:
         except BaseException:
             del self._threads[thread]
             raise
+
+    def working(self) -> list[tuple[str, Job]]:
+        """The threads that have a job, and what it is."""
+        with self._lock:
+            return [(thread.name, job) for thread, job in self._threads.items() if job is not None and not job.ended]
+
+    def numbers(self) -> tuple[int, int, int]:
+        """Jobs in the queue, threads, and those of them that are idle."""
+        with self._lock:
+            return len(self._queue), len(self._threads), len(self._idle)
 
     def withdraw(self, job: Job) -> bool:
         """Take back a job that no thread has begun."""
@@ -167,7 +180,7 @@ class ThreadPool:
         if fiber.cancelled or loop.budget <= 0:
             loop.checkpoint(fiber)
         job = Job(fn, args, self._ended, copy_context())
-        waiter = job.waiter = Waiter(fiber, fn)
+        waiter = job.waiter = Waiter(fiber, job)
         loop.jobs += 1
         try:
             self.submit(job)
@@ -185,7 +198,7 @@ class ThreadPool:
                 raise waiter.value if state == FAILED else Cancelled
             with CancelScope(shield=True):
                 while job.waiter is not None:
-                    job.waiter = again = Waiter(fiber, fn)
+                    job.waiter = again = Waiter(fiber, job)
                     if loop.park(again) == FAILED:  # a second Control-C: leave the job to itself
                         job.waiter = None
                         raise again.value

@@ -21,9 +21,11 @@ from . import foreign
 from .cancel import ScopeNode, spread_cancel
 from .errors import Cancelled, RuntimeClosed
 from .fiber import Fiber
+from .instruments import Instrument, add_instrument, remove_instrument, remove_instruments
 from .interrupts import InterruptHandler, release_wakeup_fd
 from .pool import ThreadPool
 from .scheduler import Loop
+from .statistics import Statistics, statistics_of
 from .task import Task
 from .waiter import Waiter
 
@@ -108,6 +110,7 @@ class Runtime:
         finally:
             self._state = "closed"
             foreign.loops_by_thread.pop(ident, None)
+            remove_instruments(loop)
             if not loop.forked:
                 self.pool.close()
                 self.lookups.close()
@@ -134,6 +137,28 @@ class Runtime:
     def call(self, fn: Callable[..., T], *args: Any) -> T:
         """Run ``fn(*args)`` as a task of this runtime and wait for its result, from any thread or task."""
         return foreign.call_elsewhere(self._loop, fn, *args)  # type: ignore[no-any-return]
+
+    def statistics(self) -> Statistics:
+        """Numbers of this moment: tasks, timers, threads. From any thread."""
+        return self._inspect(statistics_of)  # type: ignore[no-any-return]
+
+    def add_instrument(self, instrument: Instrument) -> None:
+        """Have it told of each task that is spawned, runs, waits and ends (see ``zio.debug.Instrument``).
+
+        It costs nothing while there is none. From any thread; ValueError if it is installed already.
+        """
+        self._inspect(add_instrument, instrument)
+
+    def remove_instrument(self, instrument: Instrument) -> None:
+        """Tell it no more; does nothing if it is not installed. From any thread."""
+        if self._state != "closed":
+            self._inspect(remove_instrument, instrument)
+
+    def _inspect(self, look: Callable[..., Any], *args: Any) -> Any:
+        """Call ``look(loop, *args)`` in the loop's thread, or here if it has not begun."""
+        if self._state == "new":
+            return look(self._loop, *args)
+        return foreign.edit_elsewhere(self._loop, look, self._loop, *args)
 
     def close(self) -> None:
         """End the run: cancel the main task; from another thread also wait until all is closed. Idempotent."""

@@ -67,6 +67,7 @@ class Loop:
         "hub",
         "idle_waiters",
         "inbox",
+        "instruments",
         "interrupted",
         "io_waiting",
         "jobs",
@@ -125,6 +126,7 @@ class Loop:
         self.jobs = 0  # at work in threads, each of which will post its result
         self.exit_request: BaseException | None = None  # a SystemExit or KeyboardInterrupt of a task of zio.spawn
         self.forked = False
+        self.instruments: tuple[Any, ...] = ()  # see instruments.py; nothing here looks at them
         self._deadlocked_on: object = None  # the wait of the main task that a Deadlock has ended
         self.runtime: Any = None  # the Runtime that owns this loop
 
@@ -142,6 +144,11 @@ class Loop:
             )
         if self.closed:
             raise RuntimeClosed("the runtime has ended")
+
+    @property
+    def idle_fibers(self) -> int:
+        """How many are kept for tasks to come."""
+        return len(self._idle_fibers)
 
     # Spawning.
 

@@ -139,4 +139,5 @@ class Lock(Homed):
         self.release()
 
     def __repr__(self) -> str:
-        return f"<{type(self).__name__} {'held' if self.locked() else 'free'} at {id(self):#x}>"
+        held = "free" if self._owner is None else f"held by {self._owner!r}"
+        return f"<{type(self).__name__} {held} at {id(self):#x}>"

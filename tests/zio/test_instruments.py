@@ -1,0 +1,201 @@
+"""Instruments are told what the scheduler does, and nothing is different without any."""
+
+from __future__ import annotations
+
+import threading
+from typing import Any
+
+import pytest
+
+import zio
+from zio._core import Loop
+from zio.lowlevel import runtime_here
+
+
+class Log(zio.debug.Instrument):
+    def __init__(self, *only: str) -> None:
+        self.events: list[tuple[str, str]] = []
+        self.only = only
+
+    def note(self, event: str, task: Any) -> None:
+        if not self.only or task.name in self.only:
+            self.events.append((event, task.name))
+
+    def task_spawned(self, task: Any) -> None:
+        self.note("spawned", task)
+
+    def task_running(self, task: Any) -> None:
+        self.note("running", task)
+
+    def task_parked(self, task: Any, what: object) -> None:
+        self.note(f"parked on {type(what).__name__}", task)
+
+    def task_ended(self, task: Any) -> None:
+        self.note(f"ended with {task.error!r}", task)
+
+
+@pytest.fixture(autouse=True)
+def nothing_is_left() -> Any:
+    before = zio.Task.__init__, zio.Task.finish
+    yield
+    assert (zio.Task.__init__, zio.Task.finish) == before
+
+
+def runtime() -> zio.Runtime:
+    found = runtime_here()
+    assert found is not None
+    return found
+
+
+def test_the_whole_life_of_a_task() -> None:
+    log = Log("it")
+
+    def it(event: zio.Event) -> None:
+        event.wait()
+        zio.pause()
+
+    def main() -> None:
+        runtime().add_instrument(log)
+        event = zio.Event()
+        task = zio.spawn(it, event, name="it")
+        zio.sleep(0)
+        event.set()
+        zio.spawn(int)
+        task.join()
+
+    zio.run(main)
+    assert log.events == [
+        ("spawned", "it"),
+        ("running", "it"),
+        ("parked on Event", "it"),
+        ("running", "it"),
+        ("parked on NoneType", "it"),
+        ("running", "it"),
+        ("ended with None", "it"),
+    ]
+
+
+def test_tasks_of_a_group_their_errors_and_those_that_never_run() -> None:
+    log = Log()
+
+    def boom() -> None:
+        raise ValueError("boom")
+
+    def main() -> None:
+        runtime().add_instrument(log)
+        never = zio.spawn(int, name="never")
+        never.cancel()
+        try:
+            with zio.TaskGroup() as group:
+                group.spawn(boom)
+        except* ValueError:
+            pass
+        runtime().remove_instrument(log)
+        zio.spawn(int, name="unseen").join()
+
+    zio.run(main)
+    assert [event for event in log.events if event[1] != "main"] == [
+        ("spawned", "never"),
+        ("spawned", boom.__qualname__),
+        ("ended with Cancelled()", "never"),
+        ("running", boom.__qualname__),
+        ("ended with ValueError('boom')", boom.__qualname__),
+    ]
+
+
+def test_a_task_that_gives_up_its_time_slice() -> None:
+    log = Log("main")
+
+    def main() -> None:
+        runtime().add_instrument(log)
+        loop = runtime().loop
+        loop.budget, loop._slice_end = 0, 0.0
+        zio.maybe_pause()
+
+    zio.run(main)
+    assert log.events[:2] == [("parked on NoneType", "main"), ("running", "main")]
+
+
+def test_while_there_is_none_nothing_of_it_is_there() -> None:
+    plain = zio.Task.__init__, zio.Task.finish
+    log = Log()
+
+    def main() -> None:
+        assert type(runtime().loop) is Loop
+        runtime().add_instrument(log)
+        assert type(runtime().loop) is not Loop
+        with pytest.raises(ValueError, match="installed already"):
+            runtime().add_instrument(log)
+        runtime().remove_instrument(log)
+        runtime().remove_instrument(log)
+        assert type(runtime().loop) is Loop
+        assert (zio.Task.__init__, zio.Task.finish) == plain
+
+    zio.run(main)
+
+
+def test_another_runtime_is_not_seen() -> None:
+    log = Log()
+
+    def main() -> None:
+        runtime().add_instrument(log)
+        log.events.clear()
+        zio.to_thread(zio.run, lambda: zio.spawn(int, name="elsewhere").join())
+
+    zio.run(main)
+    assert "elsewhere" not in {name for _, name in log.events}
+
+
+def test_before_the_run_from_a_thread_and_gone_at_the_end() -> None:
+    early, late = Log(), Log()
+    new = zio.Runtime()
+    new.add_instrument(early)
+
+    def main() -> None:
+        zio.to_thread(new.add_instrument, late)
+        assert threading.active_count() >= 1
+        zio.spawn(int, name="seen").join()
+
+    new.run(main)
+    assert ("spawned", "main") in early.events
+    assert ("spawned", "seen") in early.events
+    assert ("spawned", "seen") in late.events
+    assert new.loop.instruments == ()
+    new.remove_instrument(early)
+
+
+def test_one_that_fails_is_removed_and_its_error_logged(caplog: pytest.LogCaptureFixture) -> None:
+    log = Log()
+
+    class Bad(zio.debug.Instrument):
+        def task_parked(self, task: Any, what: object) -> None:
+            raise ValueError("bad instrument")
+
+    def main() -> int:
+        runtime().add_instrument(Bad())
+        runtime().add_instrument(log)
+        zio.sleep(0.001)
+        assert len(runtime().loop.instruments) == 1
+        return 5
+
+    assert zio.run(main) == 5
+    assert "bad instrument" in caplog.text
+    assert "failed in task_parked and is removed" in caplog.text
+    assert log.events
+
+
+def test_one_that_interrupts_a_wait_leaves_no_waiter_behind() -> None:
+    class Exits(zio.debug.Instrument):
+        def task_parked(self, task: Any, what: object) -> None:
+            runtime().remove_instrument(self)
+            raise SystemExit(3)
+
+    def main() -> bool:
+        channel: zio.Channel[int] = zio.Channel(1)
+        runtime().add_instrument(Exits())
+        with pytest.raises(SystemExit):
+            channel.recv()
+        channel.send(5)
+        return channel.recv() == 5
+
+    assert zio.run(main)
