@@ -39,10 +39,9 @@ def tasks_below(node: ScopeNode) -> list[Task[object]]:
 def dump_loop(loop: Loop) -> str:
     """All tasks of ``loop`` as text, as a tree, with their waits and stacks."""
     pool = loop.runtime.pool
-    waiting = (
-        f"{loop.io_waiting} wait for input or output, {len(loop.timers.heap)} timers, {loop.jobs} jobs for threads"
-    )
-    lines = [f"{len(loop.ready)} ready, {waiting}"]
+    lines = [
+        f"{len(loop.ready)} ready, {loop.io_waiting} wait for I/O, {len(loop.timers.heap)} timers, {loop.jobs} jobs"
+    ]
     left = MOST_TASKS
     for title, node in (("tasks", loop.root), ("system tasks", loop.system), ("calls from other threads", loop.calls)):
         count = len(tasks_below(node))
