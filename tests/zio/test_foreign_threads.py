@@ -928,7 +928,7 @@ def test_events_set_by_four_threads_wake_every_time() -> None:
     """T39: ping-pong over events; a lost wake-up stands still."""
 
     def main() -> None:
-        rounds, threads = 2000, 4
+        rounds, threads = 20_000, 4
         there = [[Event() for _ in range(rounds)] for _ in range(threads)]
         back = [[Event() for _ in range(rounds)] for _ in range(threads)]
         done = [0] * threads
@@ -960,7 +960,7 @@ def test_channels_filled_by_four_threads_and_loops_lose_nothing() -> None:
     """T39: two plain threads and two loops send; tasks and threads receive."""
 
     def main() -> None:
-        count = 2500
+        count = 25_000
         channel = Channel[tuple[int, int]](16)
         received: list[list[tuple[int, int]]] = []
 
@@ -1031,6 +1031,96 @@ def test_a_lock_contended_by_threads_and_loops_stays_usable_under_cancels() -> N
         assert inside == [0]
         assert lock.acquire(timeout=5)
         lock.release()
+
+    zio.run(main)
+
+
+@pytest.mark.slow
+def test_readers_and_writers_of_threads_and_loops_keep_apart_under_cancels() -> None:
+    def main() -> None:
+        lock, readers, writers, rounds = zio.RWLock(), set[int](), set[int](), [0]
+
+        def use(number: int) -> None:
+            for turn in range(150):
+                exclusive = (turn + number) % 4 == 0
+                side, inside = (lock.write(), writers) if exclusive else (lock.read(), readers)
+                with zio.move_on_after(0.0005 if turn % 3 == 0 else None), side:
+                    inside.add(number)
+                    try:
+                        assert not writers or (writers == {number} and not readers)
+                        if turn % 5 == 0:
+                            zio.pause()
+                    finally:
+                        inside.remove(number)
+                rounds[0] += 1
+
+        outside = [Thread(use, 0), Thread(use, 1), in_other_loop(use, 2), in_other_loop(use, 3)]
+        with watchdog(lambda: rounds[0]), zio.TaskGroup() as group:
+            for number in (4, 5):
+                group.spawn(use, number)
+            for thread in outside:
+                group.spawn(thread.outcome)
+        assert not lock.locked()
+        assert not lock._watches
+
+    zio.run(main)
+
+
+@pytest.mark.slow
+def test_a_barrier_holds_threads_and_loops_together() -> None:
+    def main() -> None:
+        rounds, parties = 300, 5
+        barrier, at, leaders = zio.Barrier(parties), [0] * parties, [0]
+
+        def party(number: int) -> None:
+            for turn in range(rounds):
+                at[number] = turn
+                if barrier.wait() == 0:
+                    assert set(at) == {turn}  # nobody has left the round before
+                    leaders[0] += 1
+                barrier.wait()
+
+        outside = [Thread(party, 0), Thread(party, 1), in_other_loop(party, 2), in_other_loop(party, 3)]
+        with watchdog(lambda: sum(at)):
+            party(4)
+            for thread in outside:
+                thread.outcome()
+        assert leaders == [rounds]
+
+    zio.run(main)
+
+
+@pytest.mark.slow
+def test_a_broadcast_of_threads_and_loops_reaches_every_receiver() -> None:
+    def main() -> None:
+        count = 500
+        broadcast = zio.Broadcast[tuple[int, int]](5000)
+        logs: list[list[tuple[int, int]]] = []
+
+        def listen(receiver: Any) -> None:
+            mine: list[tuple[int, int]] = []
+            logs.append(mine)
+            mine.extend(receiver)
+
+        def send(number: int) -> None:
+            for item in range(count):
+                broadcast.send((number, item))
+
+        receivers = [broadcast.subscribe() for _ in range(4)]
+        listeners = [Thread(listen, receivers[0]), in_other_loop(listen, receivers[1])]
+        tasks = [zio.spawn(listen, receiver) for receiver in receivers[2:]]
+        with watchdog(lambda: sum(map(len, logs))):
+            for sender in [Thread(send, 0), in_other_loop(send, 1), Thread(send, 2)]:
+                sender.outcome()
+            broadcast.close()
+            for task in tasks:
+                task.join()
+            for listener in listeners:
+                listener.outcome()
+        assert len(logs) == 4
+        for log in logs:
+            assert log == logs[0]
+            assert sorted(log) == [(number, item) for number in range(3) for item in range(count)]
 
     zio.run(main)
 

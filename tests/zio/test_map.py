@@ -163,3 +163,18 @@ def test_in_a_plain_thread_the_calls_run_in_the_background_runtime() -> None:
         return number, zio.background().call(zio.current_task) is not None and zio.current_task() is not None
 
     assert Thread(zio.map, call, range(3), 2).outcome() == [(number, True) for number in range(3)]
+
+
+@pytest.mark.usefixtures("background_runtime")
+def test_a_timeout_around_it_in_a_plain_thread_ends_the_calls() -> None:
+    ended: list[int] = []
+
+    def call(number: int) -> None:
+        try:
+            forever()
+        finally:
+            ended.append(number)
+
+    with pytest.raises(TimeoutError), zio.timeout(0.05):
+        zio.map(call, range(3))
+    assert sorted(ended) == [0, 1, 2]

@@ -69,7 +69,10 @@ class Homed:
         return call_elsewhere(self._bind(), method, *args)
 
     def _edit(self, method: Callable[..., Any], *args: Any) -> Any:
-        """Run a method that never blocks, called outside its home, at home; here, if there is none yet."""
+        """Run a method that never blocks at home, which may be here; here, too, if there is none yet."""
+        fiber = getcurrent()
+        if type(fiber) is Fiber and fiber.loop is self._loop:
+            return method(*args)
         with _binding:
             loop = self._loop
             if loop is None or (loop.closed and not loop.forked):
