@@ -1743,7 +1743,7 @@ NOT_BLOCKING = {
     "fs.files.File.close",  # done whatever is cancelled, as is the end of a block
     *each_of("fs.files.File", "fileno readable writable seekable"),
     *("fs.atomic.atomic_write", "fs.paths.Steps.__iter__"),
-    *each_of("fs.pipes.PipeStream", "fileno isatty send_some close"),
+    *each_of("fs.pipes.PipeStream", "fileno isatty send_some close hold_sending send_held"),
     *each_of("fs.pipes", "pipe stdin stdout stderr fd_stream"),
     # Processes.
     *each_of("process.popen.Popen", "__enter__ poll send_signal terminate kill"),

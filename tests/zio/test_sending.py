@@ -7,7 +7,7 @@ import os
 import socket
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -22,7 +22,7 @@ from zio.testing import memory_stream_pair, wait_all_parked
 
 T = TypeVar("T")
 
-KINDS = ["tcp", "unix", "tls", "memory"]
+KINDS = ["tcp", "unix", "tls", "memory", "pipe"]
 
 
 def run(fn: Callable[[], T]) -> T:
@@ -39,6 +39,8 @@ def pair(kind: str, tmp_path: Path) -> Iterator[tuple[Any, Any]]:
     """Two connected streams."""
     if kind == "memory":
         one, other = memory_stream_pair()
+    elif kind == "pipe":
+        other, one = zio.fs.pipe()  # type: ignore[assignment]
     elif kind == "tls":
         one, other = both()  # type: ignore[assignment]
     else:
@@ -188,19 +190,25 @@ def content() -> bytes:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("source", ["path", "text path", "buffered", "unbuffered", "memory"])
+@pytest.mark.parametrize("source", ["path", "text path", "buffered", "unbuffered", "zio.fs", "memory"])
 def test_a_file_is_sent_whole(kind: str, source: str, tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "file"
     path.write_bytes(content)
 
     def main() -> None:
-        with pair(kind, tmp_path) as (one, other), path.open("rb") as buffered, path.open("rb", 0) as unbuffered:
+        with (
+            pair(kind, tmp_path) as (one, other),
+            path.open("rb") as buffered,
+            path.open("rb", 0) as unbuffered,
+            ExitStack() as stack,
+        ):
             buffered.read(10)
             sources: dict[str, Any] = {
                 "path": path,
                 "text path": str(path),
                 "buffered": buffered,
                 "unbuffered": unbuffered,
+                "zio.fs": stack.enter_context(zio.fs.open(path, "rb")),
                 "memory": io.BytesIO(content),
             }
             counts: list[int] = []

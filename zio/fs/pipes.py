@@ -12,6 +12,7 @@ import io
 import os
 import select
 import stat
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from greenlet import getcurrent
@@ -21,6 +22,8 @@ from ..net.stream import Stream
 from ..threads import to_thread
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from .._core import Loop, Pollable
 
 AT_ONCE = 512  # bytes for which a pipe that is writable has room, on every system
@@ -93,13 +96,51 @@ class PipeStream(Stream):
         pollable = self._io
         if pollable is not None and pollable.writer is not None:
             raise Busy(f"{pollable.writer.fiber.task!r} is writing to {self!r} already")
-        while rest:
-            if pollable is None:
-                rest = rest[to_thread(self._write, rest) :]
-                continue
-            rest = rest[self.send_some(rest) :]
-            if rest:
-                self._wait(fiber, pollable, WRITE)
+        self._send(fiber, rest)
+
+    def _send(self, fiber: Fiber, rest: memoryview) -> None:
+        pollable = self._io
+        whole = len(rest)
+        try:
+            while rest:
+                if pollable is None:
+                    rest = rest[to_thread(self._write, rest) :]
+                    continue
+                rest = rest[self.send_some(rest) :]
+                if rest:
+                    self._wait(fiber, pollable, WRITE)
+        except BaseException:
+            self.partly_sent = whole - len(rest)
+            raise
+
+    @contextmanager
+    def hold_sending(self) -> Iterator[None]:
+        fiber = self._enter("send_file")
+        pollable = self._io
+        if pollable is None:
+            yield
+            return
+        if pollable.writer is not None:
+            raise Busy(f"{pollable.writer.fiber.task!r} is writing to {self!r} already")
+        pollable.writer = Waiter(fiber, self)
+        pollable.writer.state = WOKEN  # nobody wakes it
+        try:
+            yield
+        finally:
+            pollable.writer = None
+
+    def send_held(self, data: bytes) -> None:
+        pollable = self._io
+        if pollable is None:
+            self.send_all(data)
+            return
+        holder = pollable.writer
+        assert holder is not None
+        pollable.writer = None  # nobody runs before a wait has begun
+        try:
+            self._send(holder.fiber, memoryview(data))
+        finally:
+            pollable.writer = holder
 
     def send_some(self, data: bytes | bytearray | memoryview) -> int:
         if not self._file.writable():

@@ -9,7 +9,7 @@ import io
 import os
 import stat
 from contextlib import ExitStack
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO, Protocol
 
 from .._core import here
 from .sockets import SocketStream
@@ -21,10 +21,17 @@ if TYPE_CHECKING:
 
     StrPath = str | os.PathLike[str]
 
+
+class HasDescriptor(Protocol):
+    """A file that the system has open."""
+
+    def fileno(self) -> int: ...
+
+
 CHUNK = 128 << 10  # bytes; what systems read ahead
 
 
-def send_file(stream: Stream, file: StrPath | BinaryIO, offset: int, count: int | None) -> int:
+def send_file(stream: Stream, file: StrPath | BinaryIO | HasDescriptor, offset: int, count: int | None) -> int:
     """What ``Stream.send_file`` does."""
     for name, value in (("offset", offset), ("count", count)):
         if value is not None and (not isinstance(value, int) or value < 0):
@@ -35,7 +42,7 @@ def send_file(stream: Stream, file: StrPath | BinaryIO, offset: int, count: int 
     if fiber.cancelled:
         fiber.loop.checkpoint(fiber)
     with ExitStack() as stack:
-        opened: BinaryIO
+        opened: Any
         if isinstance(file, (str, os.PathLike)):
             opened = _in_thread(_open, file)
             stack.callback(opened.close)
@@ -48,7 +55,7 @@ def send_file(stream: Stream, file: StrPath | BinaryIO, offset: int, count: int 
     return sent
 
 
-def _send_opened(stream: Stream, file: BinaryIO, offset: int, count: int | None) -> int:
+def _send_opened(stream: Stream, file: Any, offset: int, count: int | None) -> int:
     fd, size = _descriptor(file)
     most = count
     if size is not None:
@@ -71,7 +78,7 @@ def _send_opened(stream: Stream, file: BinaryIO, offset: int, count: int | None)
     return sent
 
 
-def _descriptor(file: BinaryIO) -> tuple[int, int | None]:
+def _descriptor(file: Any) -> tuple[int, int | None]:
     """That of a file on a disk, and its size; -1 and None for anything else."""
     try:
         fd = file.fileno()
@@ -81,7 +88,7 @@ def _descriptor(file: BinaryIO) -> tuple[int, int | None]:
     return (fd, status.st_size) if stat.S_ISREG(status.st_mode) else (-1, None)
 
 
-def _send_directly(stream: Any, _file: BinaryIO, fd: int, offset: int, size: int) -> int:
+def _send_directly(stream: Any, _file: Any, fd: int, offset: int, size: int) -> int:
     """Have the system send a chunk, or a part of it; 0 at the end of the file."""
     fiber = here()
     loop = fiber.loop
@@ -95,7 +102,7 @@ def _send_directly(stream: Any, _file: BinaryIO, fd: int, offset: int, size: int
     return sent
 
 
-def _send_copies(stream: Stream, file: BinaryIO, fd: int, offset: int, size: int) -> int:
+def _send_copies(stream: Stream, file: Any, fd: int, offset: int, size: int) -> int:
     data: bytes = _in_thread(os.pread, fd, size, offset) if fd >= 0 else _in_thread(_read_at, file, offset, size)
     stream.send_held(data)
     return len(data)
@@ -116,7 +123,7 @@ def _open(path: StrPath) -> BinaryIO:
     return open(path, "rb", buffering=0)  # noqa: PTH123  (closed by the caller)
 
 
-def _read_at(file: BinaryIO, offset: int, size: int) -> bytes:
+def _read_at(file: Any, offset: int, size: int) -> Any:
     file.seek(offset)
     return file.read(size)
 

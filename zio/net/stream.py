@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from ssl import SSLContext
     from typing import BinaryIO
 
+    from .files import HasDescriptor
     from .sockets import Loan
     from .tls import TLSStream
 
@@ -43,13 +44,14 @@ class Stream(ABC):
         """Send all of several buffers, one after the other, as ``send_all``; a socket sends without joining them."""
         self.send_all(b"".join(parts))
 
-    def send_file(self, file: StrPath | BinaryIO, offset: int = 0, count: int | None = None) -> int:
+    def send_file(self, file: StrPath | BinaryIO | HasDescriptor, offset: int = 0, count: int | None = None) -> int:
         """Send ``count`` bytes of a file from ``offset`` on, by default all that there are; how many that was.
 
-        ``file`` is a path, or a binary file that is open for reading, whose own position does not count. A disk that is
-        slow holds up this task alone. Over TCP and unix sockets the system sends the file without copying it into the
-        program. EOFError if the file ends before ``count`` bytes. ValueError for a negative ``offset`` or ``count``,
-        TypeError for a text file. Cancelled, a part may have gone out, see ``partly_sent``.
+        ``file`` is a path, or a binary file (also of ``zio.fs``) that is open for reading, whose own position does not
+        count. A disk that is slow holds up this task alone. Over TCP and unix sockets the system sends the file without
+        copying it into the program. Other writers get zio.Busy meanwhile. EOFError if the file ends before ``count``
+        bytes. ValueError for a negative ``offset`` or ``count``, TypeError for a text file. Cancelled, a part may have
+        gone out, see ``partly_sent``.
         """
         from .files import send_file
 
