@@ -29,7 +29,8 @@ import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 URL = "nats://127.0.0.1:4222"
-PLUGIN = "nats_zio.testing.plugin"  # by name, so that the tests need no installed nats-zio
+# By name, so that the tests need no installed nats-zio.
+PLUGINS = ("-p", "nats_zio.testing.plugin", "-p", "nats_zio.testing.zio_plugin")
 NOT_RUN = re.compile(r"<!-- not run: (.+) -->")
 FILE = re.compile(r"<!-- file: (\S+) -->")
 PYTEST = re.compile(r"<!-- pytest(?:: (test_\w+\.py))? -->")
@@ -139,7 +140,15 @@ def environment(**more: str) -> dict[str, str]:
 
 
 def run_pytest(file_name: str, server_url: str, folder: Path) -> None:
-    arguments = ("-q", "-p", "no:cacheprovider", "-p", PLUGIN, "--rootdir", str(folder), file_name)
+    arguments = (
+        "-q",
+        "-p",
+        "no:cacheprovider",
+        *PLUGINS,
+        "--rootdir",
+        str(folder),
+        file_name,
+    )
     env = environment(NATS_URL=server_url, PYTEST_DISABLE_PLUGIN_AUTOLOAD="1")
     run_python("-m", "pytest", *arguments, env=env, folder=folder)
 

@@ -440,9 +440,10 @@ def test_the_session_server(nats_server):
         assert peer.info["jetstream"] is True
 
 
-def test_loading_the_plugin_loads_no_runtime():
-    """The plugin is imported by every pytest that runs in an environment with nats-zio."""
-    code = "import sys, nats_zio.testing.plugin; print({'zio', 'greenlet', 'nkeys'} & set(sys.modules) or 'none')"
+def test_loading_the_plugins_loads_no_runtime():
+    """The plugins are imported by every pytest that runs in an environment with nats-zio."""
+    modules = "sys, nats_zio.testing.plugin, nats_zio.testing.zio_plugin"
+    code = f"import {modules}; print({{'zio', 'greenlet', 'nkeys'}} & set(sys.modules) or 'none')"
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
     assert (done.stdout, done.stderr) == ("none\n", "")
 

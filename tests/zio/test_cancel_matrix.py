@@ -37,7 +37,15 @@ from zio.fs import files, paths
 from zio.lowlevel import WaitQueue, current_holder, here
 from zio.net.tls import TLSStream
 from zio.process import DEVNULL, PIPE, Popen, run
-from zio.testing import MemoryNetwork, SimDatagramSocket, SimNetwork, memory_stream_pair, wait_all_parked
+from zio.testing import (
+    MemoryNetwork,
+    Sequencer,
+    SimDatagramSocket,
+    SimNetwork,
+    check_stream,
+    memory_stream_pair,
+    wait_all_parked,
+)
 
 LONG = 3600.0  # a timeout that never passes
 
@@ -161,6 +169,34 @@ def maybe_pause(stack: ExitStack, timeout: float | None) -> Case:
 def all_parked(stack: ExitStack, timeout: float | None) -> Case:
     idle = here().loop.idle_waiters
     return Case(wait_all_parked, lambda: len(idle), lambda: None, parked=until_started)
+
+
+@row("testing.sequencer.Turn.__enter__", anywhere=True)
+def sequencer_turn(stack: ExitStack, timeout: float | None) -> Case:
+    seq = Sequencer()
+    seq(1)
+    before = seq._may_begin(1)
+
+    def call() -> str:
+        with seq(1):
+            return "in turn"
+
+    def complete() -> None:
+        with seq(0):
+            pass
+
+    return Case(call, lambda: (1 in seq._taken, len(before._waiters)), complete, "in turn")
+
+
+@row("testing.conformance.check_stream", can_be_ready=False)
+def checking_a_stream(stack: ExitStack, timeout: float | None) -> Case:
+    gate = zio.Event()
+
+    def make_pair() -> tuple[Any, Any]:
+        gate.wait()
+        return memory_stream_pair()
+
+    return Case(lambda: check_stream(make_pair), state_of(gate), gate.set)
 
 
 @row("TaskGroup.__exit__")
@@ -830,6 +866,17 @@ def pipe_recv(stack: ExitStack, timeout: float | None) -> Case:
     reader, writer = pipe_pair(stack)
     return Case(
         lambda: reader.recv(8),
+        lambda: (reader._io.reader, here().loop.io_waiting),
+        lambda: writer.send_all(b"data"),
+        b"data",
+    )
+
+
+@row("net.stream.Stream.recv_into")
+def pipe_recv_into(stack: ExitStack, timeout: float | None) -> Case:
+    reader, writer = pipe_pair(stack)
+    return Case(
+        lambda: into(reader),
         lambda: (reader._io.reader, here().loop.io_waiting),
         lambda: writer.send_all(b"data"),
         b"data",
@@ -1787,6 +1834,7 @@ NOT_BLOCKING = {
     *each_of("testing.sim.network.SimListener", "arrive close"),
     *each_of("testing.sim.stream.SimStream", "close fail send_some shutdown_write"),
     "testing.sim.memory.memory_stream_pair",
+    *("testing.sequencer.Sequencer.__call__", "testing.sequencer.Turn.__exit__"),
     *each_of(
         "testing.sim.network.SimNetwork",
         "alias between change_links coverage forget heal host link listen listen_unix name note partition report",

@@ -26,6 +26,41 @@ def test_an_hour_takes_no_time() -> None:
     assert time.perf_counter() - begin < 0.1
 
 
+def test_an_hour_of_sleeping_and_retrying_takes_no_time() -> None:
+    """T66: a client that tries again and again, beside one that beats once a second. Real time is a generous limit."""
+
+    def main() -> tuple[float, int, int]:
+        attempts = beats = 0
+
+        def heart() -> None:
+            nonlocal beats
+            while True:
+                zio.sleep(1)
+                beats += 1
+
+        with zio.TaskGroup() as group:
+            group.spawn(heart)
+            pause = 1.0
+            while zio.now() < 3600:
+                attempts += 1
+                try:
+                    with zio.timeout(5):
+                        zio.Event().wait()
+                except TimeoutError:
+                    zio.sleep(pause)
+                    pause = min(pause * 2, 60)
+            group.cancel()
+        return zio.now(), attempts, beats
+
+    begin = time.perf_counter()
+    now, attempts, beats = run_virtual(main)
+    took = time.perf_counter() - begin
+    assert 3600 <= now <= 3665
+    assert attempts == 60
+    assert beats in (int(now) - 1, int(now))
+    assert took < 1  # 30 ms where nothing else runs
+
+
 def test_sleepers_wake_in_the_order_of_their_deadlines_at_exactly_these() -> None:
     """T66"""
 

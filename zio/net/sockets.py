@@ -393,7 +393,7 @@ class SocketStream(Stream):
     def wait_writable(self) -> None:
         """Wait until ``send_some`` may have room again."""
         fiber = self._enter("wait_writable")
-        if not self._io.writable:
+        if not self._io.writable or self._polled.closed:
             self._polled.wait_writable(fiber, self)
 
     def shutdown_write(self) -> None:

@@ -94,6 +94,13 @@ class Stream(ABC):
     def close(self) -> None:
         """Close both sides; who waits in the stream gets zio.Closed. Never blocks; idempotent."""
 
+    def recv_into(self, buffer: bytearray | memoryview) -> int:
+        """Like ``recv``, into ``buffer``; the number of bytes, 0 at the end of the stream."""
+        view = memoryview(buffer).cast("B")
+        data = self.recv(len(view))
+        view[: len(data)] = data
+        return len(data)
+
     def recv_exactly(self, n: int) -> bytes:
         """Wait for exactly ``n`` bytes. EOFError, with those that came as second argument, if the stream ends."""
         if n == 0:
