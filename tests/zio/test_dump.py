@@ -175,16 +175,21 @@ def test_from_a_plain_thread_it_is_of_the_background(background_runtime: zio.Run
 
 def test_two_tasks_waiting_on_each_other_are_both_in_the_deadlock_with_stacks_and_objects() -> None:
     """T59"""
+    held: list[zio.Lock] = []
 
     def first(mine: zio.Lock, other: zio.Lock) -> None:
         with mine:
-            zio.sleep(0)
+            held.append(mine)
+            while len(held) < 2:
+                zio.pause()
             with other:  # first wants the second's
                 raise AssertionError
 
     def second(mine: zio.Lock, other: zio.Lock) -> None:
         with mine:
-            zio.sleep(0)
+            held.append(mine)
+            while len(held) < 2:
+                zio.pause()
             with other:  # second wants the first's
                 raise AssertionError
 

@@ -42,9 +42,12 @@ class RuntimeThread(threading.Thread):
 
 
 def another_thread_could_wake_us() -> bool:
-    """Whether a thread that is not ours, in any runtime, is alive beside this one."""
+    """Whether a thread that no runtime made is alive beside this one, or a runtime that has something to do."""
     me = threading.current_thread()
-    return any(t is not me and not isinstance(t, RuntimeThread) for t in threading.enumerate())
+    if any(t is not me and not isinstance(t, RuntimeThread) for t in threading.enumerate()):
+        return True
+    here = threading.get_ident()
+    return any(loop.has_work() for ident, loop in list(loops_by_thread.items()) if ident != here)
 
 
 class ForeignCall:

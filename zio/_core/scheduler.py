@@ -494,9 +494,24 @@ class Loop:
     # Deadlock.
 
     def _deadlocked(self) -> bool:
-        if self.jobs or self.inbox.watched:
+        if self.jobs or self.inbox.watched or foreign.another_thread_could_wake_us():
             return False
-        return not foreign.another_thread_could_wake_us()
+        return not self.inbox  # looked at last: what is gone by now may have left something
+
+    def has_work(self) -> bool:
+        """Whether there is any task but the main one, which may do something of its own accord. From any thread.
+
+        A background runtime without any wakes nobody.
+        """
+        root = self.root.kids
+        return bool(
+            self.ready
+            or self.inbox
+            or self.system.kids
+            or self.calls.kids
+            or (root is not None and len(root) > 1)
+            or self.runtime.pool.working()
+        )
 
     def _break_deadlock(self) -> None:
         error = Deadlock("every task waits for another one and nothing can wake any of them\n" + dump_loop(self))
