@@ -25,15 +25,19 @@ class TaskGroup:
     The first error, of a task or of the block, cancels the rest; all errors are raised together as an
     ExceptionGroup. KeyboardInterrupt and SystemExit are raised bare. Only inside a zio runtime.
 
+    With ``fail_fast=False`` an error cancels nobody: the rest goes on, and all errors are raised at the end. What is
+    no ``Exception``, such as KeyboardInterrupt, cancels all the same.
+
     With ``limit`` there are at most so many tasks at a time: ``spawn`` and ``start`` wait while there are.
     Selectable, from anywhere: it completes when the group has no task; its value is None.
     """
 
-    def __init__(self, limit: int | None = None) -> None:
+    def __init__(self, limit: int | None = None, *, fail_fast: bool = True) -> None:
         if limit is not None and not (isinstance(limit, int) and limit >= 1):
             raise ValueError(f"limit must be a number of tasks from 1 up, or None, not {limit!r}")
         self._scope = CancelScope()
         self._errors: list[BaseException] = []
+        self._fail_fast = fail_fast
         self._fiber: Fiber | None = None
         self._waiter: Waiter | None = None  # of the end of the block
         self._closed = False
@@ -160,7 +164,8 @@ class TaskGroup:
     def _failed(self, error: BaseException) -> None:
         if not any(error is known for known in self._errors):  # the block may have joined the task that failed
             self._errors.append(error)
-        self._scope._cancel()
+        if self._fail_fast or not isinstance(error, Exception):
+            self._scope._cancel()
 
     def __exit__(
         self, exc_type: type[BaseException] | None, exc: BaseException | None, tb: TracebackType | None
@@ -189,6 +194,7 @@ class TaskGroup:
             except BaseException as error:  # KeyboardInterrupt, Deadlock
                 interrupted = error
                 self._failed(error)
+                scope._cancel()
         self._waiter = None
         self._closed = True
         try:
