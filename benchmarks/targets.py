@@ -14,6 +14,8 @@ Results = dict[str, dict[str, dict[str, Any]]]  # workload, peer, measures
 
 RATE = "msgs_per_s"
 CPU = "cpu_us_per_msg"
+KIB = "rss_kb_per"
+NOTHING = "nothing"  # the figure itself counts
 PURE_LOOP = "pyraw"
 BEST = "best py"
 SHARE = 0.8  # of the rounds
@@ -32,7 +34,7 @@ class Target:
 
     @property
     def at_most(self) -> bool:
-        return self.measure == CPU
+        return self.measure in (CPU, KIB)
 
 
 @dataclass(frozen=True)
@@ -49,9 +51,11 @@ class Outcome:
 
     def line(self) -> str:
         target = self.target
-        bound = f"{'≤' if target.at_most else '≥'} {target.ratio:g} x {target.against}"
+        bound = f"{'≤' if target.at_most else '≥'} {target.ratio:g}"
+        if target.against != NOTHING:
+            bound += f" x {target.against}"
         against = "" if self.opponent == target.against else f" ({self.opponent})"
-        measure = "CPU" if target.measure == CPU else "rate"
+        measure = {CPU: "CPU", KIB: "KiB each"}.get(target.measure, "rate")
         ratios = " ".join(f"{ratio:.2f}" for ratio in self.ratios) or "not measured"
         verdict = "holds" if self.holds else "FAILS"
         return f"| {target.workload} | {target.peer} | {measure} {bound}{against} | {ratios} | {verdict} |"
@@ -92,7 +96,28 @@ def _foundation() -> list[Target]:
     return rows
 
 
-TARGETS = {"foundation": _foundation()}
+def _runtime() -> list[Target]:
+    def row(workload: str, ratio: float, against: str, measure: str = RATE) -> Target:
+        return Target("runtime", workload, "zio", measure, ratio, against)
+
+    return [
+        row("spawn-100k", 3, BEST),
+        row("spawn-100k", 0.9, "go/1 core"),
+        row("pingpong-chan", 3, BEST),
+        row("pingpong-event", 3, BEST),
+        row("chan-1M", 0.55, "gevent"),
+        row("chan-1M", 1.3, "asyncio"),
+        row("yield-1M", 1.2, BEST),
+        row("sleep-100k", 0.8, BEST),
+        row("sleep-100k", 7.5, NOTHING, KIB),
+        *(row(echo, 0.85, "asyncio+uvloop", CPU) for echo in ("echo-64", "echo-16k")),
+        *(row(echo, 2, "gevent") for echo in ("echo-64", "echo-16k")),
+        row("echo-tls-64", 1.3, "asyncio+uvloop"),
+        row("to-thread", 1, BEST),
+    ]
+
+
+TARGETS = {"foundation": _foundation(), "runtime": _runtime()}
 
 # The peers that the targets name, and those that can be the best Python peer. What has never been near is left out.
 PEERS = {
@@ -108,7 +133,7 @@ PEERS = {
         "nats-core+uvloop",
         "nats-py-sync",
     ],
-    "runtime": ["zio", "asyncio", "asyncio+uvloop", "gevent"],
+    "runtime": ["zio", "asyncio", "asyncio+uvloop", "trio", "gevent", "go/1 core"],
 }
 
 
@@ -135,7 +160,9 @@ def judge(name: str, suites: dict[str, dict[str, Any]]) -> list[Outcome]:
         own = results.get(target.workload, {}).get(target.peer)
         other = results.get(workload, {}).get(opponent)
         ratios = []
-        if own is not None and other is not None:
+        if own is not None and target.against == NOTHING:
+            ratios = own[target.measure]["rounds"]
+        elif own is not None and other is not None:
             pairs = zip(own[target.measure]["rounds"], other[target.measure]["rounds"], strict=False)
             ratios = [mine / theirs for mine, theirs in pairs]
         outcomes.append(Outcome(target, target.against if workload == target.against else opponent, ratios))

@@ -49,6 +49,8 @@ SUITES: dict[str, dict[str, Spec]] = {
         "sleep-100k": ("sleep", {"n": 100_000}, None),  # tasks that all sleep
         "echo-64": ("echo", {"size": 64, "conns": 50}, "echo"),
         "echo-16k": ("echo", {"size": 16384, "conns": 50}, "echo"),
+        "echo-tls-64": ("echo_tls", {"size": 64, "n": 20_000}, None),  # both sides in the peer, 20 connections
+        "to-thread": ("to_thread", {"n": 20_000}, None),  # a function that does nothing, run by the pool, one by one
         "echoproto-64": ("echo_proto", {"size": 64, "conns": 50}, "echo"),  # asyncio's callback API
     },
 }

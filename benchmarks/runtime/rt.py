@@ -1,7 +1,10 @@
 """Shared by the runtime adapters: the meter and arguments of the NATS adapters."""
 
 import os
+import ssl
+import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "adapters"))
@@ -18,6 +21,23 @@ class Meter(common.Meter):
             r["wall"] = max(r["wall"] - minus, 1e-6)
             r["msgs_per_s"] = n / r["wall"]
         return r
+
+
+CONNECTIONS = 20  # of the echo over TLS
+
+
+def tls_contexts(context=ssl.SSLContext):
+    """For both sides, with a certificate made for the occasion."""
+    with tempfile.TemporaryDirectory() as folder:
+        key, cert = folder + "/key.pem", folder + "/cert.pem"
+        new = "openssl req -x509 -nodes -newkey ec -pkeyopt ec_paramgen_curve:P-256 -days 2 -subj /CN=localhost".split()
+        subprocess.run([*new, "-keyout", key, "-out", cert], check=True, capture_output=True)
+        server = context(ssl.PROTOCOL_TLS_SERVER)
+        server.load_cert_chain(cert, key)
+        client = context(ssl.PROTOCOL_TLS_CLIENT)
+        client.check_hostname = False
+        client.load_verify_locations(cert)
+        return server, client
 
 
 def pick(names):

@@ -2,7 +2,7 @@
 
 import asyncio
 
-from rt import SLEEP, Meter, main_async
+from rt import CONNECTIONS, SLEEP, Meter, main_async, tls_contexts
 
 
 async def noop(): ...
@@ -106,6 +106,44 @@ async def echo_proto(a):  # the callback API
     s = await asyncio.get_running_loop().create_server(P, "127.0.0.1", 0)
     print(f"port={s.sockets[0].getsockname()[1]}", flush=True)
     await s.serve_forever()
+
+
+async def echo_tls(a):  # both sides here
+    server, client = tls_contexts()
+
+    async def handle(r, w):
+        while data := await r.read(65536):
+            w.write(data)
+            await w.drain()
+        w.close()
+
+    async def ask(r, w, payload):
+        for _ in range(a.n // CONNECTIONS):
+            w.write(payload)
+            await w.drain()
+            await r.readexactly(a.size)
+
+    s = await asyncio.start_server(handle, "127.0.0.1", 0, ssl=server)
+    port = s.sockets[0].getsockname()[1]
+    streams = [await asyncio.open_connection("127.0.0.1", port, ssl=client) for _ in range(CONNECTIONS)]
+    m = Meter().start()
+    async with asyncio.TaskGroup() as group:
+        for r, w in streams:
+            group.create_task(ask(r, w, b"x" * a.size))
+    result = m.stop(a.n)
+    for _, w in streams:
+        w.close()
+    return result
+
+
+async def to_thread(a):
+    m = Meter().start()
+    for _ in range(a.n):
+        await asyncio.to_thread(noop_)
+    return m.stop(a.n)
+
+
+def noop_(): ...
 
 
 main_async(globals())

@@ -1,10 +1,12 @@
 """gevent (libev loop)."""
 
 import gevent
+import gevent.ssl
+import gevent.socket
 from gevent.lock import Semaphore
 from gevent.queue import Queue
 from gevent.server import StreamServer
-from rt import SLEEP, Meter, main
+from rt import CONNECTIONS, SLEEP, Meter, main, tls_contexts
 
 
 def noop(): ...
@@ -92,6 +94,40 @@ def echo(a):
     s.start()
     print(f"port={s.server_port}", flush=True)
     s.serve_forever()
+
+
+def echo_tls(a):  # both sides here
+    server, client = tls_contexts(gevent.ssl.SSLContext)
+
+    def handle(sock, _):
+        while data := sock.recv(65536):
+            sock.sendall(data)
+
+    def ask(sock, payload):
+        for _ in range(a.n // CONNECTIONS):
+            sock.sendall(payload)
+            left = a.size
+            while left:
+                left -= len(sock.recv(left))
+
+    s = StreamServer(("127.0.0.1", 0), handle, ssl_context=server)
+    s.start()
+    address = ("127.0.0.1", s.server_port)
+    socks = [client.wrap_socket(gevent.socket.create_connection(address)) for _ in range(CONNECTIONS)]
+    m = Meter().start()
+    gevent.joinall([gevent.spawn(ask, sock, b"x" * a.size) for sock in socks], raise_error=True)
+    r = m.stop(a.n)
+    for sock in socks:
+        sock.close()
+    return r
+
+
+def to_thread(a):
+    m = Meter().start()
+    apply = gevent.get_hub().threadpool.apply
+    for _ in range(a.n):
+        apply(noop)
+    return m.stop(a.n)
 
 
 main(globals())

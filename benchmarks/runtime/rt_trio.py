@@ -96,5 +96,15 @@ async def echo(a):
     await trio.serve_listeners(handle, ls)
 
 
+async def to_thread(a):
+    m = Meter().start()
+    for _ in range(a.n):
+        await trio.to_thread.run_sync(noop_)
+    return m.stop(a.n)
+
+
+def noop_(): ...
+
+
 a, f = pick(globals())
 emit(trio.run(f, a))

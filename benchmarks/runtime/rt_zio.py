@@ -1,6 +1,6 @@
 """zio (Python)."""
 
-from rt import SLEEP, Meter, main
+from rt import CONNECTIONS, SLEEP, Meter, main, tls_contexts
 
 import zio
 
@@ -94,6 +94,44 @@ def echo(a):
     print(f"port={listener.port}", flush=True)
     while True:
         zio.spawn(handle, listener.accept())
+
+
+def echo_tls(a):  # both sides here
+    server, client = tls_contexts()
+    listener = zio.net.listen("127.0.0.1", 0)
+
+    def handle(stream):
+        with stream.start_tls(server, server_side=True) as tls:
+            while data := tls.recv(65536):
+                tls.send_all(data)
+
+    def accept():
+        for _ in range(CONNECTIONS):
+            zio.spawn(handle, listener.accept())
+
+    def ask(stream, payload):
+        for _ in range(a.n // CONNECTIONS):
+            stream.send_all(payload)
+            stream.recv_exactly(a.size)
+
+    with zio.TaskGroup() as group:
+        group.spawn(accept)
+        streams = [zio.net.connect("127.0.0.1", listener.port).start_tls(client) for _ in range(CONNECTIONS)]
+    m = Meter().start()
+    with zio.TaskGroup() as group:
+        for stream in streams:
+            group.spawn(ask, stream, b"x" * a.size)
+    r = m.stop(a.n)
+    for stream in streams:
+        stream.close()
+    return r
+
+
+def to_thread(a):
+    m = Meter().start()
+    for _ in range(a.n):
+        zio.to_thread(noop)
+    return m.stop(a.n)
 
 
 zio.run(main, globals())
