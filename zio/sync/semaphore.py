@@ -61,6 +61,16 @@ class Semaphore(Homed):
             raise ValueError(f"release needs a count from 1 up, not {n}")
         fiber = getcurrent()
         if type(fiber) is Fiber and fiber.loop is self._loop:
+            if n == 1 and self._max is None:  # the usual case, written out
+                waiters = self._waiters.items
+                while waiters:
+                    waiter = waiters.popleft()
+                    if not waiter.state:
+                        waiter.state = WOKEN
+                        fiber.loop.ready.append(waiter.fiber)
+                        return
+                self._value += 1
+                return
             self._release(n)
         else:
             self._edit(self._release, n)
