@@ -17,8 +17,9 @@ __version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from .auth import Auth
-    from .client import Client, Stats, Status, connect
+    from .client import Client, Stats, connect
     from .closed_reason import ClosedReason
+    from .core import Status
     from .draining import DrainReport
     from .errors import (
         AuthError,
@@ -57,7 +58,8 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "auth": ("Auth",),
-    "client": ("Client", "Stats", "Status", "connect"),
+    "client": ("Client", "Stats", "connect"),
+    "core": ("Status",),
     "closed_reason": ("ClosedReason",),
     "draining": ("DrainReport",),
     "errors": (

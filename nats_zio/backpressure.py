@@ -26,7 +26,7 @@ from .protocol import PONG
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
-    from .client import Client
+    from .core import Core
     from .liveness import Liveness
     from .message import Message
     from .subscription import Subscription
@@ -38,9 +38,9 @@ RECENT = 1000  # messages: who has taken one of the last so many is a consumer
 class ReaderGate:
     """Where the reader of a client comes by before it reads on. Shut while a subscription holds it."""
 
-    def __init__(self, client: Client) -> None:
+    def __init__(self, core: Core) -> None:
         self.shut = False
-        self._client = client
+        self._core = core
         self._holders: dict[Backlog, None] = {}
         self._reader: Waiter | None = None
 
@@ -57,7 +57,7 @@ class ReaderGate:
 
     def look_again(self) -> None:
         """Something has changed: the reader looks whether it may go on. From any thread."""
-        loop = self._client.loop
+        loop = self._core.loop
         if not loop.is_here():
             loop.post(self.look_again, optional=True)
         elif self._reader is not None:
@@ -73,7 +73,7 @@ class ReaderGate:
             while self.shut and connected() and not self._awaited():
                 self._reader = waiter = Waiter(fiber, self)
                 if not loop.wait(waiter, due - loop.clock.now(), self._forget):
-                    self._client.outbound.control(PONG)
+                    self._core.outbound.control(PONG)
                     due = loop.clock.now() + SIGN_OF_LIFE
         finally:
             self._reader = None
@@ -85,8 +85,8 @@ class ReaderGate:
 
     def _awaited(self) -> bool:
         """Whether somebody waits for what only the reader can bring."""
-        client = self._client
-        return bool(len(client.requests) or client.awaits_pong or any(map(Backlog.consumer_waits, self._holders)))
+        core = self._core
+        return bool(len(core.requests) or core.awaits_pong or any(map(Backlog.consumer_waits, self._holders)))
 
     def __repr__(self) -> str:
         return f"<reader held by {', '.join(repr(backlog.sub) for backlog in self._holders)}>"
@@ -98,10 +98,10 @@ class Backlog:
     The home loop adds; whoever takes a message, in any thread, says so with ``went``.
     """
 
-    def __init__(self, sub: Subscription, client: Client, limit_msgs: int | None, limit_bytes: int | None) -> None:
+    def __init__(self, sub: Subscription, core: Core, limit_msgs: int | None, limit_bytes: int | None) -> None:
         self.sub = sub
         self.holding = False
-        self._client = client
+        self._core = core
         self._limit_msgs = limit_msgs
         self._limit_bytes = limit_bytes
         self._ended = False
@@ -123,7 +123,7 @@ class Backlog:
             self._msgs_out += 1
             self._bytes_out += size_of(message)
         if self.holding and self._fits():
-            loop = self._client.loop
+            loop = self._core.loop
             if loop.is_here():
                 self._let_go()
             else:
@@ -153,7 +153,7 @@ class Backlog:
         if self._fits():
             self.holding = False
         else:
-            self._client.gate.hold(self)
+            self._core.gate.hold(self)
         return self.holding
 
     def set_limits(self, limit_msgs: int | None, limit_bytes: int | None) -> None:
@@ -170,7 +170,7 @@ class Backlog:
     def _let_go(self) -> None:
         if self.holding and self._fits():
             self.holding = False
-            self._client.gate.release(self)
+            self._core.gate.release(self)
 
     def consumer_waits(self) -> bool:
         """Whether one who takes messages here waits for one of another subscription of the client. At home."""
@@ -178,7 +178,7 @@ class Backlog:
         with self._lock:
             consumers = [owner for owner, last in self._consumers.items() if last >= recent]
         return any(
-            self._client.is_subscription(source) and source is not self.sub
+            self._core.is_subscription(source) and source is not self.sub
             for owner in consumers
             for source in _sources(waits_on(owner))
         )

@@ -9,7 +9,7 @@ from greenlet import getcurrent
 from zio.lowlevel import CANCELLED, Fiber, Waiter, WaitQueue, current_holder
 
 if TYPE_CHECKING:
-    from .client import Client
+    from .core import Core
     from .handlers import HandlerRunner
     from .subscription import Subscription
 
@@ -17,9 +17,9 @@ if TYPE_CHECKING:
 class Consumers:
     """The consumers of one subscription."""
 
-    def __init__(self, client: Client) -> None:
+    def __init__(self, core: Core) -> None:
         self.runner: HandlerRunner | None = None  # of its handler
-        self._client = client
+        self._core = core
         self._loops: dict[object, Any] = {}  # those under way, with the task or thread that began them
         self._watchers = WaitQueue()  # who waits until all is consumed
 
@@ -27,22 +27,22 @@ class Consumers:
         """A loop over the messages begins; returns what names it."""
         name = object()
         self._loops[name] = current_holder()
-        self._client.in_use[sub] = None
+        self._core.in_use[sub] = None
         return name
 
     def loop_ended(self, sub: Subscription, name: object) -> None:
         """That loop has ended. From any thread."""
         self._loops.pop(name, None)
         if not self._loops:
-            self._client.in_use.pop(sub, None)
-        loop = self._client.loop
+            self._core.in_use.pop(sub, None)
+        loop = self._core.loop
         if self._watchers.items and not loop.closed and not loop.forked:
             loop.urgent(self.look_again)
 
     def emptied(self) -> None:
         """A plain thread has found nothing pending."""
         if self._watchers.items:
-            self._client.loop.post(self.look_again, optional=True)
+            self._core.loop.post(self.look_again, optional=True)
 
     def look_again(self) -> None:
         """Have those who wait until it is settled look at it again. At home."""
@@ -50,7 +50,7 @@ class Consumers:
 
     def settled(self) -> bool:
         """Whether nobody but the caller has anything left to do with it."""
-        excused = self._client.draining.excused
+        excused = self._core.draining.excused
         if self.runner is not None:
             return self.runner.idle(excused)
         return all(owner in excused or getattr(owner, "done", False) for owner in list(self._loops.values()))

@@ -17,7 +17,7 @@ from .subscription import Subscription
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from .client import Client
+    from .core import Core
 
 DRAIN_TIMEOUT = 30.0  # seconds
 
@@ -38,27 +38,27 @@ class DrainReport:
 class Draining:
     """The drains of a client. All of it runs in the client's home loop."""
 
-    def __init__(self, client: Client) -> None:
-        self._client = client
+    def __init__(self, core: Core) -> None:
+        self._core = core
         self._under_way: zio.Future[DrainReport | None] | None = None
         self.excused: list[Any] = []  # the tasks and threads that wait in a drain: no drain waits for them
 
     def drain(self, timeout: float | None) -> DrainReport:
         """``Client.drain``."""
-        client = self._client
-        deadline = None if timeout is None else client.loop.clock.now() + timeout
-        while self._under_way is not None and not client.is_closed:
+        core = self._core
+        deadline = None if timeout is None else core.loop.clock.now() + timeout
+        while self._under_way is not None and not core.is_closed:
             with self._not_waited_for():
                 report = self._under_way.result(self._left(deadline))
             if report is not None:
                 return report
-        if client.is_closed:
+        if core.is_closed:
             return DrainReport({})
         future: zio.Future[DrainReport | None] = zio.Future()
         self._under_way = future
-        client.begin_draining()
-        live = [sub for sub in client.subscriptions.values() if isinstance(sub, Subscription)]
-        subs = list(dict.fromkeys((*live, *client.in_use)))
+        core.begin_draining()
+        live = [sub for sub in core.subscriptions.values() if isinstance(sub, Subscription)]
+        subs = list(dict.fromkeys((*live, *core.in_use)))
         report = None
         timed_out = False
         try:
@@ -68,7 +68,7 @@ class Draining:
             except (TimeoutError, ConnectionClosedError):
                 timed_out = True
             unread = DrainReport({sub: sub.pending_msgs for sub in subs if sub.pending_msgs}, timed_out)
-            client.close_here(None)
+            core.close_here(None)
             report = unread
             return report
         finally:
@@ -77,17 +77,17 @@ class Draining:
 
     def drain_subscriptions(self, subs: list[Subscription], timeout: float | None) -> None:
         """Unsubscribe, wait for what is on its way, then for those who handle it. TimeoutError."""
-        client = self._client
-        if client.is_closed:
+        core = self._core
+        if core.is_closed:
             return
-        deadline = None if timeout is None else client.loop.clock.now() + timeout
+        deadline = None if timeout is None else core.loop.clock.now() + timeout
         live = [sub for sub in subs if not sub.closed]
         if live:
             for sub in live:
-                client.outbound.control(encoder.unsub(sub.sid))
+                core.outbound.control(encoder.unsub(sub.sid))
             try:
-                if client.is_connected:
-                    client.flush_here(self._left(deadline))
+                if core.is_connected:
+                    core.flush_here(self._left(deadline))
             except DisconnectedError:
                 pass  # then nothing is on its way any more
             finally:
@@ -100,9 +100,9 @@ class Draining:
 
     def _send_all(self, deadline: float | None) -> None:
         """Have the server confirm what was published, if need be after a reconnect."""
-        while not self._client.all_written:
+        while not self._core.all_written:
             try:
-                self._client.flush_here(self._left(deadline))
+                self._core.flush_here(self._left(deadline))
             except DisconnectedError:
                 continue
             return
@@ -112,7 +112,7 @@ class Draining:
         """Around a wait in a drain: no drain waits for a handler or a loop over messages that is itself in one."""
         me = current_owner()
         self.excused.append(me)
-        for sub in list(self._client.in_use):
+        for sub in list(self._core.in_use):
             sub.consumers.look_again()
         try:
             yield
@@ -120,4 +120,4 @@ class Draining:
             self.excused.remove(me)
 
     def _left(self, deadline: float | None) -> float | None:
-        return None if deadline is None else max(deadline - self._client.loop.clock.now(), 0)
+        return None if deadline is None else max(deadline - self._core.loop.clock.now(), 0)

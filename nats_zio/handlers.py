@@ -15,7 +15,7 @@ from zio.lowlevel import Fiber, Job, current_holder
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from .client import Client
+    from .core import Core
     from .message import Message
     from .pending import Pending
     from .subscription import Subscription
@@ -40,24 +40,24 @@ class HandlerRunner:
     was emptied.
     """
 
-    __slots__ = ("_cb", "_client", "_in_thread", "_lanes", "_lock", "_on_idle", "_running", "_sub")
+    __slots__ = ("_cb", "_core", "_in_thread", "_lanes", "_lock", "_on_idle", "_running", "_sub")
 
     def __init__(
         self,
         sub: Subscription,
         cb: Callable[[Message], object],
-        client: Client,
+        core: Core,
         queues: Sequence[Pending],
         workers: int,
         on_idle: Callable[[], None],
     ) -> None:
         self._sub = sub
         self._cb = cb
-        self._client = client
+        self._core = core
         self._lanes = [_Lane(queue, workers) for queue in queues]
         self._on_idle = on_idle
         self._running = 0
-        self._in_thread = client.callbacks_in_threads
+        self._in_thread = core.callbacks_in_threads
         self._lock = Lock()
 
     def start(self) -> None:
@@ -71,8 +71,8 @@ class HandlerRunner:
             if not new:
                 return
             self._running += len(new)
-            self._client.in_use[self._sub] = None
-        loop = self._client.loop
+            self._core.in_use[self._sub] = None
+        loop = self._core.loop
         for lane in new:
             if self._in_thread:
                 try:
@@ -82,7 +82,7 @@ class HandlerRunner:
                         self._ended(lane)
                         alone = not self._running
                     if alone:
-                        self._client.handler_not_started(self._sub, exc)
+                        self._core.handler_not_started(self._sub, exc)
             else:
                 lane.holders.add(loop.spawn_system(self._run_in_task, lane, name=f"handler of {self._sub.subject}"))
 
@@ -105,14 +105,14 @@ class HandlerRunner:
                 try:
                     cb(message)
                 except Exception as exc:
-                    self._client.callback_failed(self._sub, message, exc)
+                    self._core.callback_failed(self._sub, message, exc)
         finally:
             lane.holders.discard(fiber.task)
             self._ended(lane)
             self._on_idle()
 
     def _run_in_thread(self, lane: _Lane) -> None:
-        cb, queue, loop = self._cb, lane.queue, self._client.loop
+        cb, queue, loop = self._cb, lane.queue, self._core.loop
         popleft = queue.popleft
         me = current_holder()
         lane.holders.add(me)
@@ -129,14 +129,14 @@ class HandlerRunner:
             try:
                 cb(message)
             except BaseException as exc:  # SystemExit too: it ends no more than this call, as in any thread
-                loop.post(self._client.callback_failed, self._sub, message, exc, optional=True)
+                loop.post(self._core.callback_failed, self._sub, message, exc, optional=True)
         loop.post(self._on_idle, optional=True)
 
     def _ended(self, lane: _Lane) -> None:
         lane.running -= 1
         self._running -= 1
         if not self._running:
-            self._client.in_use.pop(self._sub, None)
+            self._core.in_use.pop(self._sub, None)
 
     def idle(self, excused: list[Any]) -> bool:
         """Whether nothing runs and nothing is pending, apart from the excused and what only they could take."""

@@ -14,7 +14,7 @@ from zio.lowlevel import CANCELLED, Waiter, here
 from .errors import DisconnectedError, TimeoutError
 
 if TYPE_CHECKING:
-    from .client import Client
+    from .core import Core
     from .session import Session
 
 GRACE = 8.0  # seconds in which the clients spread; the server waits 10 by default before it sends the first away
@@ -23,25 +23,25 @@ LOOK = 0.02  # seconds between two looks at them
 PROOF = 2.0  # seconds for the proof that the server has everything
 
 
-def leave(client: Client, session: Session) -> None:
+def leave(core: Core, session: Session) -> None:
     """In a task of its own, cancelled when the connection ends: have the session go to another server.
 
     What is published once the last PING is written is kept for the next server, so nothing is lost or in doubt, and
     requests that were written before have their replies, if those come in time.
     """
-    zio.sleep(GRACE * client.runtime.random.random())
+    zio.sleep(GRACE * core.runtime.random.random())
     try:
-        client.flush_here(PROOF)
+        core.flush_here(PROOF)
     except TimeoutError:
         pass  # it does not answer: then the losses are counted when the connection ends
     else:
         fiber = here()
         waiter = Waiter(fiber, "a PONG")
         session.ping(waiter)
-        if client.outbound.hold():
+        if core.outbound.hold():
             fiber.loop.wait(waiter, PROOF, _nothing)
             waited = 0.0
-            while waited < REPLIES and client.requests.written(client.outbound.kept_lines()):
+            while waited < REPLIES and core.requests.written(core.outbound.kept_lines()):
                 zio.sleep(LOOK)
                 waited += LOOK
         else:

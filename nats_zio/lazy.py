@@ -12,7 +12,7 @@ import weakref
 from typing import TYPE_CHECKING, Any, NoReturn
 
 if TYPE_CHECKING:
-    from .client import Client
+    from .core import Core
 
 
 class NoHome:
@@ -28,20 +28,20 @@ class NoHome:
 
 NO_HOME: Any = NoHome()
 
-_clients: weakref.WeakSet[Client] = weakref.WeakSet()
+_cores: weakref.WeakSet[Core] = weakref.WeakSet()
 settling = threading.Lock()  # held while a client finds its home
 
 
-def remember(client: Client) -> None:
+def remember(core: Core) -> None:
     """It is to begin anew in a forked child."""
-    _clients.add(client)
+    _cores.add(core)
 
 
 def _in_child() -> None:
     global settling
     settling = threading.Lock()
-    for client in list(_clients):
-        client.lose_home()
+    for core in list(_cores):
+        core.lose_home()
 
 
 if hasattr(os, "register_at_fork"):

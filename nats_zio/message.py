@@ -8,7 +8,7 @@ from .errors import Error
 from .protocol import Headers, RawMessage, Status, decode_headers
 
 if TYPE_CHECKING:
-    from .client import Client
+    from .core import Core
 
 _NO_HEADERS = object()
 
@@ -21,7 +21,7 @@ class Message(RawMessage):
 
     __slots__ = ("_headers", "_status")
 
-    owner: Client
+    owner: Core
     _headers: Headers
     _status: Status | None
 

@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 
     from zio.lowlevel import Loop
 
-    from .client import Client
+    from .core import Core
     from .errors import PermissionDeniedError, ServerError
     from .framing import Data
     from .message import Message
@@ -61,9 +61,9 @@ class Replied(Protocol):
 class Requests:
     """The pending requests of a client."""
 
-    def __init__(self, client: Client, loop: Loop) -> None:
-        self._client = client
-        self._gate = client.gate
+    def __init__(self, core: Core, loop: Loop) -> None:
+        self._core = core
+        self._gate = core.gate
         self._inbox = ""
         self.prefix = b""  # of reply subjects
         self._skip = 0
@@ -76,8 +76,8 @@ class Requests:
 
     def request(self, subject: str, data: Data, timeout: float | None, headers: HeadersInput | None) -> Message:
         """``Client.request``: from any task or thread."""
-        client = self._client
-        loop = client.loop
+        core = self._core
+        loop = core.loop
         fiber = getcurrent()
         if type(fiber) is not Fiber:
             return self._request_in_thread(subject, data, timeout, headers)
@@ -102,7 +102,7 @@ class Requests:
             line = b"%b%b %d" % (prefix, token.encode(), len(data))
         else:
             line, data = self._lines(subject, data, token, headers)
-        outbound = client.outbound
+        outbound = core.outbound
         if loop.ready or not outbound.write_alone(line, data):
             accepted = outbound.accepted + len(data)
             if accepted > outbound.limit:
@@ -130,7 +130,7 @@ class Requests:
 
     def _lines(self, subject: str, data: Data, token: str, headers: HeadersInput | None) -> tuple[bytes, bytes]:
         """The lines of a request. The beginning of its PUB line is remembered for the next one."""
-        framer, prefixes = self._client.framer, self._prefixes  # the table first: it belongs to the inbox
+        framer, prefixes = self._core.framer, self._prefixes  # the table first: it belongs to the inbox
         inbox = self.prefix
         lines = framer.request_frame(subject, data, inbox, token, headers)
         if len(prefixes) >= REMEMBERED:
@@ -143,11 +143,11 @@ class Requests:
     ) -> Message:
         if timeout is not None and timeout != timeout + 0:
             raise ValueError("a timeout must be a number of seconds, not NaN")
-        client = self._client
-        client.loop.check_usable()
+        core = self._core
+        core.loop.check_usable()
         refuse_to_block_here(self.request)
         if not self._inbox:
-            call_elsewhere(client.loop, self.open)
+            call_elsewhere(core.loop, self.open)
         reply = ThreadLatch()
         token = str(next(self._tokens))
         prefix = self._prefixes.get(subject)
@@ -160,9 +160,9 @@ class Requests:
         self.add(token, reply, line, subject)
         until = None if timeout is None else monotonic() + timeout
         try:
-            client.send_elsewhere(line, body, timeout, at_once=True)
+            core.send_elsewhere(line, body, timeout, at_once=True)
             if alone and not threads_in_scopes:
-                message = read_reply(client, inbox, token, reply, until)
+                message = read_reply(core, inbox, token, reply, until)
                 if message is not None:
                     self.forget(token)
                     return message
@@ -211,12 +211,12 @@ class Requests:
 
     def gather(self, subject: str, data: Data, timeout: float | None, headers: HeadersInput | None) -> Gathering:
         """Publish a request whose replies gather. From any task or thread. TimeoutError: no room in ``timeout``."""
-        client = self._client
-        loop = client.loop
+        core = self._core
+        loop = core.loop
         if not self._inbox:
             call_elsewhere(loop, self.open)
         token = str(next(self._tokens))
-        line, body = client.framer.request_frame(subject, data, self.prefix, token, headers)
+        line, body = core.framer.request_frame(subject, data, self.prefix, token, headers)
         gathering = Gathering(
             loop, lambda gathering: self.add(token, gathering, line, subject), lambda: self.forget(token)
         )
@@ -224,7 +224,7 @@ class Requests:
         if type(fiber) is Fiber and fiber.loop is loop:
             if fiber.cancelled or loop.budget <= 0:
                 loop.checkpoint(fiber)
-            outbound = client.outbound
+            outbound = core.outbound
             size = len(body)
             if outbound.accepted + size > outbound.limit:
                 outbound.admit(size, None if timeout is None else loop.clock.now() + timeout)
@@ -234,25 +234,25 @@ class Requests:
             return gathering
         self.add(token, gathering, line, subject)
         try:
-            client.send_elsewhere(line, body, timeout, at_once=True)
+            core.send_elsewhere(line, body, timeout, at_once=True)
         except BaseException:
             self.forget(token)
             raise
         return gathering
 
     def _timed_out(self, subject: str, timeout: float | None) -> TimeoutError:
-        note = "" if self._client.is_connected else " (not connected)"
+        note = "" if self._core.is_connected else " (not connected)"
         return TimeoutError(f"no reply from {subject!r} within {timeout} s{note}")
 
     def open(self) -> None:
         """Subscribe the shared inbox. In the home loop, once. ConnectionClosedError."""
-        self._client.check_open()
+        self._core.check_open()
         if not self._inbox:
-            inbox = self._client.new_inbox()
+            inbox = self._core.new_inbox()
             self.prefix = inbox.encode() + b"."
             self._prefixes = {}
             self._skip = len(inbox) + 1
-            self._client.table.add_inbox(f"{inbox}.*", self.deliver)
+            self._core.table.add_inbox(f"{inbox}.*", self.deliver)
             self._inbox = inbox
             self._denied = None
 
@@ -268,11 +268,11 @@ class Requests:
         """Nobody waits for it any more. If it waits for a connection itself, it is not sent."""
         entry = self._pending.pop(token, None)
         if entry is not None:
-            self._client.outbound.withdraw(entry[1])
+            self._core.outbound.withdraw(entry[1])
 
     def deliver(self, messages: list[Message], _bound: int) -> None:
         """Replies have come."""
-        loop = self._client.loop
+        loop = self._core.loop
         pop, skip, ready, wake_thread = self._pending.pop, self._skip, loop.ready, loop.wake_thread
         for message in messages:
             entry = pop(message.subject[skip:], None)

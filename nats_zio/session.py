@@ -37,8 +37,8 @@ from .servers import advertised
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from .client import Client
     from .connection import Connection
+    from .core import Core
     from .errors import ServerError
     from .outbound import Mark
     from .pool import Entry
@@ -62,10 +62,10 @@ _SUBSCRIPTION_KINDS = frozenset({ErrorKind.MAX_SUBSCRIPTIONS, ErrorKind.INVALID_
 class Session:
     """Keeps a client connected. All of it runs in the client's home loop."""
 
-    def __init__(self, client: Client, servers: list[Server]) -> None:
-        options = client.options
-        random = client.runtime.random
-        self._client = client
+    def __init__(self, core: Core, servers: list[Server]) -> None:
+        options = core.options
+        random = core.runtime.random
+        self._core = core
         self._options = options
         self.pool = ServerPool(
             servers,
@@ -80,8 +80,8 @@ class Session:
             self._asked_delay if options.reconnect_delay is not None else None,
             random,
         )
-        self._next_server = client.user_call("next_server", options.next_server)
-        self._reconnect_delay = client.user_call("reconnect_delay", options.reconnect_delay)
+        self._next_server = core.user_call("next_server", options.next_server)
+        self._reconnect_delay = core.user_call("reconnect_delay", options.reconnect_delay)
         self.connection: Connection | None = None
         self.server: Server | None = None
         self.info = ServerInfo()
@@ -115,7 +115,7 @@ class Session:
             except Exception as exc:
                 errors[str(entry.server)] = exc
                 if self._options.retry_on_failed_connect:
-                    self._client.emit(events.ReconnectFailed(str(entry.server), exc))
+                    self._core.emit(events.ReconnectFailed(str(entry.server), exc))
                     self.pool.failed(entry, exc)
                 elif len(self.pool) == 1 and isinstance(exc, (AuthError, TLSRequiredError)):
                     raise
@@ -128,34 +128,34 @@ class Session:
         self._task = here().loop.spawn_system(self._serve, name=f"nats session {self._options.name or ''}".strip())
 
     def _open(self, entry: Entry) -> Connection:
-        client = self._client
+        core = self._core
         return open_connection(
-            entry.server, self._options, lambda: Parser(Message, client), client.call_user, encrypted=entry.encrypted
+            entry.server, self._options, lambda: Parser(Message, core), core.call_user, encrypted=entry.encrypted
         )
 
     def _begin(self, connection: Connection, entry: Entry) -> None:
         """The connection is usable: subscriptions and kept messages go first. No task switch in here."""
-        client = self._client
+        core = self._core
         first = not self.ever_connected
         self.ever_connected = True
-        self._connected_at = client.loop.clock.now()
+        self._connected_at = core.loop.clock.now()
         self.connection, self.server, self.info = connection, connection.server, connection.info
         self._lost = self._last_error = None
         self._forced = False
         self.pool.succeeded(entry, encrypted=connection.encrypted)
-        client.outbound.connected(connection.stream, connection.info.max_payload, client.table.replay())
-        client.outbound.flush()
+        core.outbound.connected(connection.stream, connection.info.max_payload, core.table.replay())
+        core.outbound.flush()
         self._liveness = Liveness(
             self._options.ping_interval, self._options.max_outstanding_pings, lambda: self.ping(None), self._stale
         )
-        self._proof = Proof(client.outbound, lambda: bool(self._pongs), lambda: self.ping(None))
-        client.connection_made()
+        self._proof = Proof(core.outbound, lambda: bool(self._pongs), lambda: self.ping(None))
+        core.connection_made()
         url = str(connection.server)
         if first:
-            client.emit(events.Connected(url))
+            core.emit(events.Connected(url))
         else:
             self.reconnects += 1
-            client.emit(events.Reconnected(url))
+            core.emit(events.Reconnected(url))
         self._look_at_info(was_lame=False)
         pending, connection.events = connection.events, []
         for event in pending:
@@ -167,16 +167,16 @@ class Session:
     # The task.
 
     def _serve(self) -> None:
-        client = self._client
+        core = self._core
         try:
             while True:
                 if self.ever_connected:
                     error = self._read()
                     self._end_connection(error)
-                    if client.closing:
+                    if core.closing:
                         return
                     if not (self._options.allow_reconnect or self._forced):
-                        client.closed_by(error)
+                        core.closed_by(error)
                         return
                 if not self._reconnect():
                     return
@@ -185,16 +185,16 @@ class Session:
             raise
         except BaseException as exc:
             self._end_connection(exc)
-            client.closed_by(exc)
+            core.closed_by(exc)
             raise
 
     def _read(self) -> BaseException:
         """Read and hand out until the connection ends; why it did."""
-        connection, client, liveness = self.connection, self._client, self._liveness
+        connection, core, liveness = self.connection, self._core, self._liveness
         if connection is None or liveness is None:  # lost before this task had its turn
             return self._lost or DisconnectedError("the connection was lost")
         recv, feed = connection.stream.recv, connection.parser.feed
-        subs, gate = client.subscriptions, client.gate
+        subs, gate = core.subscriptions, core.gate
         parser = connection.parser
         size = READ_SIZE
         try:
@@ -231,7 +231,7 @@ class Session:
 
     def _end_connection(self, error: BaseException | None) -> None:
         """Let go of the connection, settle what hung on it."""
-        connection, client = self.connection, self._client
+        connection, core = self.connection, self._core
         if connection is None:
             return
         self.connection = None
@@ -247,20 +247,20 @@ class Session:
             self._leaving.cancel()
             self._leaving = None
         connection.stream.close()
-        client.gate.look_again()
-        msgs, size = client.outbound.disconnected()
+        core.gate.look_again()
+        msgs, size = core.outbound.disconnected()
         pongs, self._pongs = self._pongs, deque()
         for waiter, *_ in pongs:
             if waiter is not None:
                 waiter.fail(
                     closed_error(None)
-                    if client.closing
+                    if core.closing
                     else DisconnectedError("the connection broke before the server had confirmed")
                 )
-        if not client.closing:  # else the client itself tells those who wait
-            client.requests.disconnected(client.outbound.kept_lines())
-            client.connection_lost()
-            client.emit(events.Disconnected(error, msgs, size))
+        if not core.closing:  # else the client itself tells those who wait
+            core.requests.disconnected(core.outbound.kept_lines())
+            core.connection_lost()
+            core.emit(events.Disconnected(error, msgs, size))
 
     def _reconnect(self) -> bool:
         """Try the servers until one takes us; False if all are used up and the client is closed."""
@@ -272,7 +272,7 @@ class Session:
         elif self._forced:
             self._backoff.forced()
         else:
-            self._pause(self._backoff.after_loss(self._client.loop.clock.now() - self._connected_at))
+            self._pause(self._backoff.after_loss(self._core.loop.clock.now() - self._connected_at))
         while True:
             pool.drop_used_up()
             paused = False
@@ -289,12 +289,12 @@ class Session:
                 except Exception as exc:
                     errors[url] = exc
                     pool.failed(entry, exc)
-                    self._client.emit(events.ReconnectFailed(url, exc))
+                    self._core.emit(events.ReconnectFailed(url, exc))
                 else:
                     self._begin(connection, entry)
                     return True
             if not pool:
-                self._client.closed_by(NoServersError(f"no server could be reached: {_listed(errors)}", errors))
+                self._core.closed_by(NoServersError(f"no server could be reached: {_listed(errors)}", errors))
                 return False
             if not paused:
                 self._pause(self._backoff.next())
@@ -311,7 +311,7 @@ class Session:
             return (due if url is None else self.pool.find(str(url))), max(float(delay or 0.0), 0.0)
         except (TypeError, ValueError) as exc:
             problem = OptionError(f"next_server= must return a URL of the pool and seconds, or None: {exc}")
-            self._client.option_failed("next_server", problem)
+            self._core.option_failed("next_server", problem)
             return due, 0.0
 
     def _asked_delay(self, rounds: int) -> float | None:
@@ -322,7 +322,7 @@ class Session:
             return None
         if not isinstance(answer, (int, float)) or not answer >= 0:
             problem = OptionError(f"reconnect_delay= must return a number of seconds from 0 up, not {answer!r}")
-            self._client.option_failed("reconnect_delay", problem)
+            self._core.option_failed("reconnect_delay", problem)
             return None
         return float(answer)
 
@@ -335,28 +335,28 @@ class Session:
     # What the server says apart from messages.
 
     def _handle(self, event: protocol.Event) -> None:
-        client = self._client
+        core = self._core
         if isinstance(event, protocol.Ping):
-            client.outbound.control(protocol.PONG)
+            core.outbound.control(protocol.PONG)
         elif isinstance(event, protocol.Pong):
             # One that comes before its PING was written was not asked for.
-            if self._pongs and client.outbound.answered(self._pongs[0][1]):
+            if self._pongs and core.outbound.answered(self._pongs[0][1]):
                 waiter, mark, subs_mark = self._pongs.popleft()
-                client.outbound.proved(mark)
-                client.table.unconfirmed.proved(subs_mark)
+                core.outbound.proved(mark)
+                core.table.unconfirmed.proved(subs_mark)
                 if waiter is not None:
                     waiter.wake()
         elif isinstance(event, protocol.Info):
             was_lame = self.info.ldm
             self.info = self.info.merged(event.fields)
-            client.outbound.max_payload = self.info.max_payload
+            core.outbound.max_payload = self.info.max_payload
             self._look_at_info(was_lame)
         elif isinstance(event, protocol.Err):
             self._server_error(event.text)
 
     def _look_at_info(self, was_lame: bool) -> None:
         """What INFO says about the cluster, and about the end of this server."""
-        connection, info, client = self.connection, self.info, self._client
+        connection, info, core = self.connection, self.info, self._core
         assert connection is not None
         if connection.websocket is not None:
             connection.websocket.fit(info.max_payload)
@@ -364,18 +364,18 @@ class Session:
             addresses = advertised(info, connection.server)
             new = self.pool.discover(addresses, connection.server, encrypted=connection.encrypted)
             if new:
-                client.emit(events.ServersDiscovered(new))
+                core.emit(events.ServersDiscovered(new))
         if info.ldm and not was_lame:
-            client.emit(events.LameDuck(str(connection.server)))
+            core.emit(events.LameDuck(str(connection.server)))
             if len(self.pool) > 1 and self._options.allow_reconnect:
-                self._leaving = here().loop.spawn_system(lame_duck.leave, client, self, name="nats lame duck")
+                self._leaving = here().loop.spawn_system(lame_duck.leave, core, self, name="nats lame duck")
 
     def _server_error(self, text: str, *, before_all: bool = False) -> None:
         """Tell whom it is about. Whether the connection ends is the server's to decide: by ending the stream.
 
         ``before_all``: it was said before we had sent anything on this connection, so it is about nothing of ours.
         """
-        client = self._client
+        core = self._core
         info = protocol.classify(text)
         if info.kind in _PERMISSION_KINDS:
             error = PermissionDeniedError(info.text, info.subject)
@@ -383,19 +383,19 @@ class Session:
             if info.kind in (ErrorKind.SUBSCRIPTION_PERMISSION, ErrorKind.TOO_MANY_TOKENS):
                 sub = None if before_all else self._subscription_refused(info, error)
             elif not before_all:
-                client.requests.denied(info, error)
-            client.emit(events.PermissionViolation(error, info.subject, sub))
+                core.requests.denied(info, error)
+            core.emit(events.PermissionViolation(error, info.subject, sub))
             return
         problem = server_error(text)
         if info.closes or info.kind in AUTH_KINDS:
             self._last_error = problem
         about_sub = info.kind in _SUBSCRIPTION_KINDS and not before_all
         sub = self._subscription_refused(info, problem) if about_sub else None
-        client.emit(events.ServerError(problem, sub))
+        core.emit(events.ServerError(problem, sub))
 
     def _subscription_refused(self, info: ServerErrorInfo, error: ServerError) -> Subscription | None:
         first_unanswered = self._pongs[0][2] if self._pongs else None
-        return self._client.table.refused(info, error, first_unanswered)
+        return self._core.table.refused(info, error, first_unanswered)
 
     # Pings.
 
@@ -406,10 +406,10 @@ class Session:
 
     def ping(self, waiter: Waiter | None) -> None:
         """Send a PING; ``waiter`` is woken by its PONG, or fails when the connection breaks first."""
-        outbound = self._client.outbound
-        self._pongs.append((waiter, outbound.mark(), self._client.table.unconfirmed.mark()))
-        if self._client.gate.shut:
-            self._client.gate.look_again()
+        outbound = self._core.outbound
+        self._pongs.append((waiter, outbound.mark(), self._core.table.unconfirmed.mark()))
+        if self._core.gate.shut:
+            self._core.gate.look_again()
         outbound.control(protocol.PING)
 
     @property

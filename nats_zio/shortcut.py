@@ -14,19 +14,19 @@ from typing import TYPE_CHECKING
 from .message import Message
 
 if TYPE_CHECKING:
-    from .client import Client
+    from .core import Core
     from .latch import ThreadLatch
 
 LOOK = 1.0  # seconds between two looks whether the request has failed meanwhile
 PEEK = 8192  # bytes; a larger reply is for the session
 
 
-def read_reply(client: Client, prefix: bytes, token: str, latch: ThreadLatch, until: float | None) -> Message | None:
+def read_reply(core: Core, prefix: bytes, token: str, latch: ThreadLatch, until: float | None) -> Message | None:
     """Wait for the reply to ``prefix`` and ``token``, until it comes, time is up, or something else is to be read.
 
     Only the reply itself is returned, and was taken; None says nothing.
     """
-    connection = client.connection
+    connection = core.connection
     if connection is None:
         return None
     stream = connection.stream
@@ -42,10 +42,10 @@ def read_reply(client: Client, prefix: bytes, token: str, latch: ThreadLatch, un
                 message, size = _parse(loan.peek(PEEK), prefix, token)
                 if message is not None:
                     loan.skip(size)
-                    message.owner = client
+                    message.owner = core
                     connection.parser.messages += 1
                     connection.parser.payload_bytes += len(message.data)
-                    client.heard()
+                    core.heard()
                 return message
         return None
     finally:

@@ -22,7 +22,7 @@ from .subscription import Subscription
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable
 
-    from .client import Client
+    from .core import Core
     from .errors import ServerError
     from .message import Message
     from .protocol import ServerErrorInfo
@@ -75,19 +75,19 @@ class Inbox:
 class SubscriptionTable:
     """The subscriptions of one client. All of it runs in the client's home loop."""
 
-    def __init__(self, client: Client) -> None:
+    def __init__(self, core: Core) -> None:
         self.entries: dict[int, Subscription | Inbox] = {}
         self.unconfirmed = Unconfirmed()
-        self._client = client
+        self._core = core
         self._sids = count(1)
 
     def make(self, subject: str, queue: str | None, terms: Terms) -> Subscription:
         """A new subscription. Never blocks. ConnectionClosedError, DrainingError."""
-        self._client.check_subscribable()
-        sub = Subscription(self._client, subject, queue, next(self._sids), terms)
+        self._core.check_subscribable()
+        sub = Subscription(self._core, subject, queue, next(self._sids), terms)
         self._add(sub)
         if terms.max_msgs is not None:
-            self._client.outbound.control(encoder.unsub(sub.sid, terms.max_msgs))
+            self._core.outbound.control(encoder.unsub(sub.sid, terms.max_msgs))
         return sub
 
     def make_confirmed(
@@ -104,7 +104,7 @@ class SubscriptionTable:
         made.append(sub)
         while True:
             try:
-                self._client.flush_here(None if deadline is None else max(deadline - clock.now(), 0))
+                self._core.flush_here(None if deadline is None else max(deadline - clock.now(), 0))
             except DisconnectedError:
                 continue  # it is sent again on the next connection
             except TimeoutError:
@@ -118,11 +118,11 @@ class SubscriptionTable:
         self._add(Inbox(subject, next(self._sids), deliver))
 
     def _add(self, sub: Subscription | Inbox) -> None:
-        client = self._client
+        core = self._core
         self.entries[sub.sid] = sub
-        client.outbound.control(encoder.sub(sub.subject, sub.queue, sub.sid))
-        if client.is_connected and self.unconfirmed.sent(sub):
-            client.ping()
+        core.outbound.control(encoder.sub(sub.subject, sub.queue, sub.sid))
+        if core.is_connected and self.unconfirmed.sent(sub):
+            core.ping()
 
     def replay(self) -> list[bytes]:
         """The SUBs of all live subscriptions, for a new connection."""
@@ -139,11 +139,11 @@ class SubscriptionTable:
     def unsubscribe(self, sub: Subscription | Inbox) -> None:
         """End it on the server."""
         if self.entries.pop(sub.sid, None) is not None:
-            self._client.outbound.control(encoder.unsub(sub.sid))
+            self._core.outbound.control(encoder.unsub(sub.sid))
 
     def limit(self, sub: Subscription, after: int) -> None:
         """Have the server end it after so many messages, counted on this connection."""
-        self._client.outbound.control(encoder.unsub(sub.sid, after))
+        self._core.outbound.control(encoder.unsub(sub.sid, after))
 
     def forget(self, sub: Subscription) -> None:
         """It has ended on the server, and is not to be replayed."""
@@ -163,5 +163,5 @@ class SubscriptionTable:
             denied = isinstance(error, PermissionDeniedError)
             sub.close(ClosedReason.PERMISSION_DENIED if denied else ClosedReason.SERVER_ERROR, error)
             return sub
-        self._client.requests.inbox_denied(copy(error))
+        self._core.requests.inbox_denied(copy(error))
         return None

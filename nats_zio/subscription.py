@@ -42,7 +42,7 @@ from .sleepers import Sleepers
 if TYPE_CHECKING:
     from zio.lowlevel import Loop
 
-    from .client import Client
+    from .core import Core
     from .message import Message
     from .subscribing import Terms
 
@@ -53,18 +53,18 @@ class Subscription:
     May be used from any task or thread. Selectable: ``zio.select(sub, ...)`` gives a message.
     """
 
-    def __init__(self, client: Client, subject: str, queue: str | None, sid: int, terms: Terms) -> None:
+    def __init__(self, core: Core, subject: str, queue: str | None, sid: int, terms: Terms) -> None:
         self.subject = subject
         self.queue = queue
         self.sid = sid
         self.closed_reason: ClosedReason | None = None
-        self._client = client
-        self._loop: Loop = client.loop
+        self._core = core
+        self._loop: Loop = core.loop
         backlog = None
         if terms.overflow == "block":
-            backlog = Backlog(self, client, terms.pending_msgs, terms.pending_bytes)
+            backlog = Backlog(self, core, terms.pending_msgs, terms.pending_bytes)
         self._limits = Limits(terms.pending_msgs, terms.pending_bytes, terms.overflow, backlog)
-        self._queue, queues = make_pending(terms.key, terms.workers, partial(client.callback_failed, self), backlog)
+        self._queue, queues = make_pending(terms.key, terms.workers, partial(core.callback_failed, self), backlog)
         self._waiters = WaitQueue()
         self._sleepers = Sleepers()
         self._received = 0  # since the beginning, dropped ones included
@@ -75,11 +75,11 @@ class Subscription:
         self._bytes_bound = 0
         self._max_msgs = terms.max_msgs
         self._error: BaseException | None = None  # what next() raises in the end
-        self.consumers = Consumers(client)
+        self.consumers = Consumers(core)
         self._runner: HandlerRunner | None = None
         if terms.cb is not None:
             at_each = terms.workers if len(queues) == 1 else 1
-            self._runner = HandlerRunner(self, terms.cb, client, queues, at_each, self.consumers.look_again)
+            self._runner = HandlerRunner(self, terms.cb, core, queues, at_each, self.consumers.look_again)
         self.consumers.runner = self._runner
 
     # Taking messages.
@@ -93,7 +93,7 @@ class Subscription:
         if self._runner is not None:
             raise self._taken_by_handler("next()")
         if timeout is DEFAULT:
-            timeout = self._client.options.request_timeout
+            timeout = self._core.options.request_timeout
         fiber = getcurrent()
         if type(fiber) is Fiber:
             loop = fiber.loop
@@ -163,7 +163,7 @@ class Subscription:
         """Somebody is about to wait for a message: a held reader looks whether it is one it has to go on for."""
         if self._limits.backlog is not None:
             self._limits.backlog.consumed_by(current_owner())
-        gate = self._client.gate
+        gate = self._core.gate
         if gate.shut:
             gate.look_again()
 
@@ -223,16 +223,16 @@ class Subscription:
                 self._discard_pending()
             return
         if after is None:
-            self._client.table.unsubscribe(self)
+            self._core.table.unsubscribe(self)
             self.close(ClosedReason.UNSUBSCRIBED, None)
             self._discard_pending()
         else:
             self._max_msgs = after
             if self._received >= after:
-                self._client.table.unsubscribe(self)
+                self._core.table.unsubscribe(self)
                 self.close(ClosedReason.LIMIT_REACHED, None)
             else:
-                self._client.table.limit(self, after - self._received_before)
+                self._core.table.limit(self, after - self._received_before)
 
     def drain(self, timeout: float | None = 30.0) -> None:
         """End the subscription after what is on its way has come, and wait until others have handled it.
@@ -240,7 +240,7 @@ class Subscription:
         Waits for the handler and for iterators of other tasks, at most ``timeout`` seconds: then TimeoutError.
         What nobody iterates stays readable. Does nothing on a closed client or subscription.
         """
-        call_elsewhere(self._loop, self._client.draining.drain_subscriptions, [self], timeout)
+        call_elsewhere(self._loop, self._core.draining.drain_subscriptions, [self], timeout)
 
     def set_pending_limits(self, msgs: int | None, bytes: int | None) -> None:
         """Change the limits of pending messages and payload bytes; None is no limit."""
@@ -290,7 +290,7 @@ class Subscription:
         if maximum is not None and self._received + count >= maximum:
             del messages[maximum - self._received :]
             count = len(messages)
-            self._client.table.forget(self)
+            self._core.table.forget(self)
             self._received += count
             self._take_in(messages, bound)
             self.close(ClosedReason.LIMIT_REACHED, None)
@@ -343,14 +343,14 @@ class Subscription:
         self._bytes_bound, dropped = limits.fit_in(messages, self._queue, waiting)
         self._given_up += dropped
         if limits.slow and not was_slow:
-            self._client.slow_consumer(self)
+            self._core.slow_consumer(self)
         if dropped and limits.overflow == "error":
-            self._client.table.unsubscribe(self)
+            self._core.table.unsubscribe(self)
             self.close(ClosedReason.SLOW_CONSUMER, SlowConsumerError(self.subject, limits.dropped))
 
-    def belongs_to(self, client: Client) -> bool:
+    def belongs_to(self, core: Core) -> bool:
         """Whether it is one of this client."""
-        return self._client is client
+        return self._core is core
 
     def close(self, reason: ClosedReason, error: BaseException | None) -> None:
         """It has ended. What is pending stays readable; who waits, with nothing pending, is told."""
@@ -361,7 +361,7 @@ class Subscription:
             self._serve_waiters()
             self._waiters.fail_all(self._closed_error)
             self._sleepers.rouse(len(self._sleepers))
-            self._client.table.forget(self)
+            self._core.table.forget(self)
 
     @property
     def error(self) -> BaseException:

@@ -149,13 +149,13 @@ MUTANTS = [
     Mutant(
         "an error of the server ends the connection",
         "nats_zio/session.py",
-        "        client.emit(events.ServerError(problem, sub))\n",
-        "        client.emit(events.ServerError(problem, sub))\n        self.lose(problem)\n",
+        "        core.emit(events.ServerError(problem, sub))\n",
+        "        core.emit(events.ServerError(problem, sub))\n        self.lose(problem)\n",
     ),
     Mutant(
         "a PING of the server is not answered",
         "nats_zio/session.py",
-        "            client.outbound.control(protocol.PONG)\n",
+        "            core.outbound.control(protocol.PONG)\n",
         "            pass\n",
     ),
     Mutant(
@@ -221,13 +221,13 @@ MUTANTS = [
     Mutant(
         "a request given up while there is no connection is sent all the same",
         "nats_zio/requests.py",
-        "            self._client.outbound.withdraw(entry[1])\n",
+        "            self._core.outbound.withdraw(entry[1])\n",
         "            pass\n",
     ),
     Mutant(
         "a subscription that the server refused is asked for again after a reconnect",
         "nats_zio/subscription.py",
-        "            self._sleepers.rouse(len(self._sleepers))\n            self._client.table.forget(self)\n",
+        "            self._sleepers.rouse(len(self._sleepers))\n            self._core.table.forget(self)\n",
         "",
     ),
     Mutant(
@@ -238,7 +238,7 @@ MUTANTS = [
     ),
     Mutant(
         "close does not send what was accepted",
-        "nats_zio/client.py",
+        "nats_zio/core.py",
         "                    self.flush_here(CLOSE_TIMEOUT)\n",
         "                    pass\n",
     ),

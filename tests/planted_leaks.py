@@ -141,11 +141,11 @@ def with_client(use: Callable[[Client], object], server: NatsServer) -> None:
 
 
 def test_event(nats_server: NatsServer) -> None:
-    with_client(lambda nc: nc.emit(events.Reconnected(f"nats://ann:{SECRET}@h:4222")), nats_server)
+    with_client(lambda nc: nc._core.emit(events.Reconnected(f"nats://ann:{SECRET}@h:4222")), nats_server)
 
 
 def test_event_error(nats_server: NatsServer) -> None:
-    with_client(lambda nc: nc.emit(events.Disconnected(OSError(SECRET), 0, 0)), nats_server)
+    with_client(lambda nc: nc._core.emit(events.Disconnected(OSError(SECRET), 0, 0)), nats_server)
 
 
 @pytest.mark.parametrize("kind", [Client, Options, Server, nats_zio.Auth, nats_zio.TLS, nats_zio.ServerInfo])
@@ -278,7 +278,7 @@ def test_too_short() -> None:
 
 
 def test_nothing(nats_server: NatsServer) -> None:
-    with_client(lambda nc: nc.emit(events.Disconnected(OSError("why"), 0, 0)), nats_server)
+    with_client(lambda nc: nc._core.emit(events.Disconnected(OSError("why"), 0, 0)), nats_server)
     refused(user="ann", password=SECRET)
     logger.warning("a warning")
     print(SimpleNamespace(text="to standard output"))

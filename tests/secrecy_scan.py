@@ -25,7 +25,7 @@ import nkeys
 import pytest
 
 import nats_zio
-from nats_zio import client, options, servers, tls
+from nats_zio import client, core, options, servers, tls
 from nats_zio.protocol import Error
 from nats_zio.transport.proxy import Proxy
 from tests import secrecy
@@ -77,8 +77,10 @@ class Scan:
         for thing in things:
             self.text(channel, f"{thing!r} {thing!s}")
 
-    def event(self, nc: nats_zio.Client, event: object) -> None:
+    def event(self, inside: core.Core, event: object) -> None:
         """Look through an event, and the client that it came from."""
+        nc = client.Client.__new__(client.Client)
+        nc._core = inside
         self.shown("an event", event)
         error = getattr(event, "error", None)
         if isinstance(error, BaseException):
@@ -250,7 +252,7 @@ def _where_it_must_not_be(scan: Scan) -> Iterator[Undo]:
     yield _after(nats_zio.Auth, "__post_init__", lambda self: scan.look(scan.shown, "an Auth", self))
     yield _after(servers.Server, "__init__", lambda self, *_, **__: scan.look(scan.shown, "a server", self))
     yield _after(Proxy, "__init__", lambda self, *_, **__: scan.look(scan.shown, "a proxy", self))
-    yield _after(client.Client, "emit", lambda self, event: scan.look(scan.event, self, event))
+    yield _after(core.Core, "emit", lambda self, event: scan.look(scan.event, self, event))
 
     def init(self: Error, *args: Any, **options: Any) -> None:
         super(Error, self).__init__(*args, **options)

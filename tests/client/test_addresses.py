@@ -285,7 +285,7 @@ def test_small_messages_go_out_at_once(run: Run, nats_server: NatsServer) -> Non
 
     def main() -> None:
         with nats_zio.connect(nats_server.url) as nc:
-            connection = nc._session.connection
+            connection = nc._core.session.connection
             assert connection is not None
             assert isinstance(connection.stream, zio.net.SocketStream)
             assert connection.stream.socket.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)

@@ -144,7 +144,7 @@ def kind(error: BaseException | None) -> str:
 
 def raw(nc: nats_zio.Client, frame: bytes) -> None:
     """Something that no client of ours would send."""
-    nc.outbound.control(frame)
+    nc._core.outbound.control(frame)
 
 
 # Messages.

@@ -45,7 +45,7 @@ def test_publish_waits_while_the_server_does_not_read_and_a_timed_out_one_is_not
             try:
                 accepted = _fill(nc)
                 assert nc.stats.out_msgs == accepted
-                assert nc.outbound.pending < 3 << 20
+                assert nc._core.outbound.pending < 3 << 20
             finally:
                 away(server.resume)
             nc.publish("a", b"last")
@@ -172,7 +172,7 @@ def test_a_request_that_waits_for_room_obeys_its_timeout(run: Run, server: NatsS
                 with pytest.raises(nats_zio.TimeoutError):
                     nc.request("a", b"x" * (CHUNK + 8), timeout=0.05)
                 assert time.monotonic() - before < LIMIT / 2
-                assert len(nc.requests) == 0
+                assert len(nc._core.requests) == 0
             finally:
                 away(server.resume)
 

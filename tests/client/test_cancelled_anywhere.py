@@ -225,7 +225,7 @@ def check(name: str, case: Case, completed: bool) -> None:
     if case.ended and not nc.is_closed:
         assert not completed
         nc.close()
-    assert len(nc.requests) == 0
+    assert len(nc._core.requests) == 0
     if case.ended:
         assert nc.is_closed
         return

@@ -69,7 +69,7 @@ def test_a_denied_one_raises_and_leaves_nothing(run: Run, strict: str, options: 
             with pytest.raises(nats_zio.PermissionDeniedError) as caught:
                 nc.subscribe("no.entry", confirm=True, **options)
             assert caught.value.subject == "no.entry"
-            assert not nc.subscriptions
+            assert not nc._core.subscriptions
             with nc.subscribe("a", confirm=True) as sub:
                 nc.publish("a", b"x")
                 assert sub.next().data == b"x"
@@ -86,7 +86,7 @@ def test_one_beyond_the_servers_limit_raises_and_the_others_stay(run: Run, stric
                     nc.subscribe("a", confirm=True)
             nc.publish("a", b"x")
             assert [sub.next().data for sub in subs] == [b"x"] * 2
-            assert list(nc.subscriptions.values()) == subs
+            assert list(nc._core.subscriptions.values()) == subs
 
     run(main)
 
@@ -120,7 +120,7 @@ def test_with_a_silent_server_it_times_out_and_leaves_nothing(run: Run, server: 
             server.pause()
             with pytest.raises(nats_zio.TimeoutError, match=r"not confirmed .*'gone'"):
                 nc.subscribe("gone", confirm=True)
-            assert not nc.subscriptions
+            assert not nc._core.subscriptions
             server.resume()
             nc.flush(timeout=LIMIT)
             names = {entry["subject"] for entry in _subscriptions(server)}
@@ -138,11 +138,11 @@ def test_a_cancelled_one_leaves_nothing(server: NatsServer) -> None:
         with nats_zio.connect(server.url) as nc:
             server.pause()
             task = zio.spawn(lambda: nc.subscribe("gone", confirm=True))
-            eventually(lambda: nc.subscriptions)
+            eventually(lambda: nc._core.subscriptions)
             task.cancel()
             with pytest.raises(zio.Cancelled):
                 task.join()
-            assert not nc.subscriptions
+            assert not nc._core.subscriptions
             server.resume()
             nc.flush(timeout=LIMIT)
             assert "gone" not in {entry["subject"] for entry in _subscriptions(server)}
@@ -166,7 +166,7 @@ def test_a_timeout_around_it_in_a_thread_leaves_nothing(server: NatsServer, back
         server.pause()
         with pytest.raises(TimeoutError), zio.timeout(0.1):
             nc.subscribe("gone", confirm=True)
-        assert not nc.subscriptions
+        assert not nc._core.subscriptions
         server.resume()
         nc.flush(timeout=LIMIT)
         assert "gone" not in {entry["subject"] for entry in _subscriptions(server)}

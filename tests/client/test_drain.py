@@ -293,7 +293,7 @@ def test_a_handler_that_never_ends_is_given_up_after_the_timeout(
         assert report.unread == {sub: 1}
         assert nc.is_closed
         go_on.set()
-        eventually(lambda: sub not in nc.in_use)
+        eventually(lambda: sub not in nc._core.in_use)
 
     run(main)
 
@@ -563,4 +563,4 @@ def test_threads_that_subscribe_while_another_drains_are_told_or_served(
         subs = [outcome for outcome in outcomes if isinstance(outcome, nats_zio.Subscription)]
         assert len(outcomes) - len(subs) == 4
         assert all(sub.closed for sub in subs)
-        assert not nc.subscriptions
+        assert not nc._core.subscriptions

@@ -86,7 +86,7 @@ def test_the_first_requests_of_eight_threads_share_one_inbox(
     peer.subscribe(subject, reply=lambda message: message.data)
     with nats_zio.connect(nats_server.url) as client:
         in_threads(THREADS, lambda number: client.request(subject, b"%d" % number).data == b"%d" % number)
-        assert len(client.subscriptions) == 1
+        assert len(client._core.subscriptions) == 1
 
 
 def test_a_subscription_of_a_thread_is_in_force_before_its_next_publish(nc: nats_zio.Client, subject: str) -> None:
@@ -245,7 +245,7 @@ def test_a_task_of_another_loop_uses_the_client(nc: nats_zio.Client, peer: Peer,
             assert [int(message.data) for message in sub] == list(range(50))
 
     def main() -> None:
-        assert nc.loop is not zio.lowlevel.here().loop
+        assert nc._core.loop is not zio.lowlevel.here().loop
         with zio.TaskGroup() as group:
             for number in range(4):
                 group.spawn(exchange, number)
@@ -433,7 +433,7 @@ def test_a_timeout_around_a_call_in_a_thread_ends_it_and_the_client_goes_on(
         fn()
     assert 0.05 <= time.monotonic() - start < 2
     nc.flush()
-    assert len(nc.requests) == 0
+    assert len(nc._core.requests) == 0
 
 
 @pytest.mark.parametrize("call", CALLS)
@@ -525,7 +525,7 @@ def test_keyboard_interrupt_ends_a_call_of_the_main_thread(
     client.publish(subject, b"still here")
     while mute.next().data != b"still here":
         pass
-    assert len(client.requests) == 0
+    assert len(client._core.requests) == 0
     client.close()
 
 
@@ -693,7 +693,7 @@ def test_a_reconnect_while_eight_threads_publish_keeps_their_order_and_duplicate
             reached = sum(sent) + 2000
             eventually(partial(_passed, sent, reached))
             server.pause()
-            eventually(lambda: client.outbound.pending > 1 << 19)  # the socket is full, in the middle of a message
+            eventually(lambda: client._core.outbound.pending > 1 << 19)  # the socket is full, in the middle of a message
             server.kill()
             server.start()
             next_event(events, nats_zio.events.Reconnected)

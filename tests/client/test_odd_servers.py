@@ -426,6 +426,6 @@ def test_hooks_of_a_server_may_delay_any_answer() -> None:
         assert nc.request("slow", b"2", timeout=5).data == b"2"
         zio.sleep(2)
         assert nc.request("slow", b"3", timeout=5).data == b"3"
-        assert len(nc.requests) == 0
+        assert len(nc._core.requests) == 0
 
     connected(test)

@@ -115,7 +115,7 @@ def test_a_denied_request_raises_at_once(run: Run, strict: NatsServer) -> None:
             with pytest.raises(nats_zio.PermissionDeniedError):
                 nc.request("no.entry", timeout=LIMIT)
             assert time.monotonic() - before < LIMIT / 2
-            assert len(nc.requests) == 0
+            assert len(nc._core.requests) == 0
 
     run(main)
 
@@ -129,7 +129,7 @@ def test_a_client_that_may_not_have_an_inbox_learns_it_at_every_request(run: Run
                 with pytest.raises(nats_zio.PermissionDeniedError, match="_INBOX"):
                     nc.request("a", timeout=LIMIT)
                 assert time.monotonic() - before < LIMIT / 2
-                assert len(nc.requests) == 0
+                assert len(nc._core.requests) == 0
             nc.flush()
 
     run(main)

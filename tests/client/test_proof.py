@@ -127,6 +127,6 @@ def test_what_is_published_from_tasks_and_threads_is_proved_by_itself(run: Run, 
             for _ in range(3):
                 zio.sleep(0.3)  # with nothing to prove
                 nc.publish("a", b"x")
-                eventually(lambda: nc.outbound.unproved() == (0, 0), "the server has it")
+                eventually(lambda: nc._core.outbound.unproved() == (0, 0), "the server has it")
 
     run(main)

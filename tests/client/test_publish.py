@@ -175,7 +175,7 @@ def test_without_subject_validation_what_would_break_the_protocol_is_still_refus
                     call(bad)
             nc.flush()
             assert nc.stats.out_msgs == 0
-            assert len(nc.subscriptions) == 1  # for the replies
+            assert len(nc._core.subscriptions) == 1  # for the replies
 
     run(main)
 
@@ -281,7 +281,7 @@ def test_a_request_above_the_limit_is_refused_and_forgotten(run: Run, small_serv
             for _ in range(3):
                 with pytest.raises(nats_zio.MaxPayloadError):
                     nc.request("a", b"x" * (SMALL + 1))
-            assert len(nc.requests) == 0
+            assert len(nc._core.requests) == 0
             nc.flush()
 
     run(main)

@@ -209,7 +209,7 @@ def test_a_client_in_use_loses_no_order_and_repeats_nothing(server: NatsServer) 
                 sub.drain()
             assert taken == sorted(set(taken))
             assert nc.stats.reconnects == 3
-            assert len(nc.requests) == 0
+            assert len(nc._core.requests) == 0
 
     zio.run(main)
 

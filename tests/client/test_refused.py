@@ -69,7 +69,7 @@ def test_a_refused_subscription_is_not_made_again_on_the_next_connection(run: Ru
             nc.publish("kept", b"x")
             assert kept.next().data == b"x"
             assert len(seen) == 0
-            assert list(nc.subscriptions) == [kept.sid]
+            assert list(nc._core.subscriptions) == [kept.sid]
 
     with NatsServer(config="max_subscriptions: 1") as server:
         run(main)
@@ -94,7 +94,7 @@ def test_a_refused_inbox_fails_its_requests_with_the_servers_error(run: Run) -> 
             for _ in range(2):
                 with pytest.raises(nats_zio.ServerError, match="maximum subscriptions exceeded"):
                     nc.request("a", timeout=LIMIT)
-                assert list(nc.subscriptions) == [sub.sid]
+                assert list(nc._core.subscriptions) == [sub.sid]
             sub.unsubscribe()
             with pytest.raises(nats_zio.NoRespondersError):
                 nc.request("a", timeout=LIMIT)

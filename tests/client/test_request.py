@@ -69,7 +69,7 @@ def test_nobody_listening_raises_no_responders_at_once(run: Run, nats_server: Na
                 nc.request(subject, b"x", timeout=LIMIT)
             assert time.monotonic() - before < LIMIT / 2
             assert caught.value.subject == subject
-            assert len(nc.requests) == 0
+            assert len(nc._core.requests) == 0
 
     run(main)
 
@@ -83,11 +83,11 @@ def test_no_reply_in_time_raises_timeout_error_and_the_late_reply_is_dropped(
                 with pytest.raises(nats_zio.TimeoutError, match=subject) as caught:
                     nc.request(subject, b"late", timeout=0.005)
                 assert isinstance(caught.value, TimeoutError)
-            assert len(nc.requests) == 0
+            assert len(nc._core.requests) == 0
             for _ in range(20):
                 sub.next().respond(b"too late")
             nc.flush()
-            assert len(nc.requests) == 0
+            assert len(nc._core.requests) == 0
             nc.subscribe(subject + ".x", cb=lambda message: message.respond(b"right"))
             assert nc.request(subject + ".x").data == b"right"
 
@@ -133,7 +133,7 @@ def test_concurrent_requests_of_tasks_are_never_crossed(nats_server: NatsServer,
             with zio.TaskGroup() as group:
                 for who in range(50):
                     group.spawn(ask, who)
-            assert len(nc.requests) == 0
+            assert len(nc._core.requests) == 0
 
     zio.run(main)
 
@@ -156,7 +156,7 @@ def test_concurrent_requests_of_threads_are_never_crossed(
             thread.start()
         for thread in threads:
             thread.join()
-        assert len(nc.requests) == 0
+        assert len(nc._core.requests) == 0
     assert crossed == []
 
 
@@ -168,7 +168,7 @@ def test_a_cancelled_request_leaves_no_entry_and_the_next_gets_its_own_reply(
             with zio.move_on_after(0.01) as scope:
                 nc.request(subject, b"first")
             assert scope.expired
-            assert len(nc.requests) == 0
+            assert len(nc._core.requests) == 0
             task = zio.spawn(nc.request, subject, b"second")
             for _ in range(2):
                 message = sub.next()
@@ -184,7 +184,7 @@ def test_a_timeout_scope_ends_a_request_of_a_thread(
     with nats_zio.connect(nats_server.url) as nc, nc.subscribe(subject):
         with pytest.raises(TimeoutError), zio.timeout(0.02):
             nc.request(subject, timeout=LIMIT)
-        assert len(nc.requests) == 0
+        assert len(nc._core.requests) == 0
 
 
 def _in_background(fn: Callable[[], object]) -> Callable[[], object]:
@@ -224,7 +224,7 @@ def test_close_releases_a_waiting_request_at_once(run: Run, nats_server: NatsSer
         sub.next()
         nc.close()
         assert isinstance(outcome(), nats_zio.ConnectionClosedError)
-        assert len(nc.requests) == 0
+        assert len(nc._core.requests) == 0
 
     run(main)
 
@@ -237,7 +237,7 @@ def test_a_request_written_when_the_link_breaks_ends_at_once(run: Run, server: N
             sub.next()
             away(server.kill)
             assert isinstance(outcome(), nats_zio.DisconnectedError)
-            assert len(nc.requests) == 0
+            assert len(nc._core.requests) == 0
             nc.close()
 
     run(main)
@@ -256,7 +256,7 @@ def test_a_request_made_while_disconnected_is_answered_after_the_reconnect(run: 
                 return _in_background(lambda: nc.request("a", b"%d" % number, timeout=LIMIT).data)
 
             outcomes = [ask(number) for number in range(5)]
-            eventually(lambda: len(nc.requests) == 5)
+            eventually(lambda: len(nc._core.requests) == 5)
             away(server.start)
             assert [outcome() for outcome in outcomes] == [b"%d!" % n for n in range(5)]
 
@@ -326,7 +326,7 @@ def test_a_request_that_waits_for_room_ends_when_the_client_closes(server: NatsS
             zio.testing.wait_all_parked()
             nc.close()
             assert {type(join()) for join in tasks} == {nats_zio.ConnectionClosedError}
-            assert len(nc.requests) == 0
+            assert len(nc._core.requests) == 0
         finally:
             server.resume()
 
@@ -361,7 +361,7 @@ def test_with_retry_on_disconnect_a_request_is_asked_again_after_the_reconnect(r
             next_event(seen, nats_zio.events.Reconnected)
             assert task.join().data == b"answer"
             assert asked == [b"question"] * 2
-            assert len(nc.requests) == 0
+            assert len(nc._core.requests) == 0
 
     run(main)
 
@@ -447,7 +447,7 @@ def test_asked_again_it_ends_when_the_client_closes(run: Run, server: NatsServer
             nc.subscribe("a")
             nc.flush()
             task = zio.spawn(lambda: nc.request("a", timeout=LIMIT, retry_on_disconnect=True))
-            eventually(lambda: len(nc.requests) == 1)
+            eventually(lambda: len(nc._core.requests) == 1)
             nc.flush()
             away(server.kill)
             with pytest.raises(nats_zio.ConnectionClosedError):
@@ -463,6 +463,6 @@ def test_a_timeout_that_is_no_number_sends_nothing(run: Run, server: NatsServer)
                 with pytest.raises(error):
                     nc.request("a", b"x", timeout=timeout)  # type: ignore[arg-type]
             assert nc.stats.out_msgs == 0
-            assert len(nc.requests) == 0
+            assert len(nc._core.requests) == 0
 
     run(main)

@@ -69,7 +69,7 @@ def test_with_the_last_of_max_msgs_it_has_ended_already(run: Run, nats_server: N
             for message in replies:
                 assert message.data == b"1"
                 assert replies.reason == "max_msgs"
-                assert len(nc.requests) == 0
+                assert len(nc._core.requests) == 0
 
     run(main)
 
@@ -208,7 +208,7 @@ def test_replies_that_came_while_the_program_computed_are_taken(nats_server: Nat
                 peer.publish(inbox, b"1", b"2")
                 first.set()
 
-            inbox = f"{nc.requests.prefix.decode()}1"
+            inbox = f"{nc._core.requests.prefix.decode()}1"
             thread = threading.Thread(target=answer)
             thread.start()
             assert first.wait(LIMIT)  # blocks the loop, on purpose
@@ -261,7 +261,7 @@ def test_a_lost_connection_raises_after_what_had_come(run: Run, server: NatsServ
                 taken.extend(message.data for message in replies)
             assert taken == [b"1", b"2"]
             assert replies.reason == "disconnected"
-            assert len(nc.requests) == 0
+            assert len(nc._core.requests) == 0
             with pytest.raises(nats_zio.DisconnectedError):
                 next(iter(replies))
             away(server.start)
@@ -275,7 +275,7 @@ def test_one_that_waits_ends_when_the_connection_breaks(run: Run, server: NatsSe
             nc.subscribe("a")
             nc.flush()
             task = zio.spawn(lambda: list(nc.request_many("a", timeout=LIMIT)))
-            eventually(lambda: len(nc.requests) == 1)
+            eventually(lambda: len(nc._core.requests) == 1)
             away(server.kill)
             with pytest.raises(nats_zio.DisconnectedError):
                 task.join()
@@ -338,7 +338,7 @@ def test_a_refused_one_raises(run: Run, strict: str, user: str) -> None:
             with pytest.raises(nats_zio.PermissionDeniedError):
                 list(replies)
             assert replies.reason == "refused"
-            assert len(nc.requests) == 0
+            assert len(nc._core.requests) == 0
 
     run(main)
 
@@ -383,7 +383,7 @@ def test_what_cannot_be_published_is_refused_and_leaves_nothing(
             with pytest.raises(nats_zio.HeaderError):
                 nc.request_many(subject, headers={"a": "b\r\n"})
             assert nc.stats.out_msgs == 0
-            assert len(nc.requests) == 0
+            assert len(nc._core.requests) == 0
 
     run(main)
 
@@ -452,9 +452,9 @@ def test_a_loop_that_breaks_leaves_nothing_behind(run: Run, nats_server: NatsSer
             replies = nc.request_many(subject, timeout=LIMIT)
             for message in replies:
                 assert message.data == b"1"
-                assert len(nc.requests) == 1
+                assert len(nc._core.requests) == 1
                 break
-            assert len(nc.requests) == 0
+            assert len(nc._core.requests) == 0
             assert replies.reason == "closed"
             assert list(replies) == []
 
@@ -466,8 +466,8 @@ def test_a_with_block_that_is_left_leaves_nothing_behind(run: Run, nats_server: 
         with nats_zio.connect(nats_server.url) as nc:
             nc.subscribe(subject)
             with nc.request_many(subject, timeout=LIMIT) as replies:
-                assert len(nc.requests) == 1
-            assert len(nc.requests) == 0
+                assert len(nc._core.requests) == 1
+            assert len(nc._core.requests) == 0
             assert replies.reason == "closed"
 
     run(main)
@@ -480,7 +480,7 @@ def test_one_that_nobody_keeps_leaves_nothing_behind(run: Run, nats_server: Nats
             gc.disable()  # nothing hangs in a cycle
             try:
                 nc.request_many(subject, timeout=LIMIT)
-                assert len(nc.requests) == 0
+                assert len(nc._core.requests) == 0
             finally:
                 gc.enable()
 
@@ -493,7 +493,7 @@ def test_an_error_of_until_comes_out_and_leaves_nothing_behind(run: Run, nats_se
             _replier(nc, subject, b"1")
             with pytest.raises(ZeroDivisionError):
                 list(nc.request_many(subject, until=lambda message: 1 // 0))
-            assert len(nc.requests) == 0
+            assert len(nc._core.requests) == 0
 
     run(main)
 
@@ -507,7 +507,7 @@ def test_a_late_reply_is_dropped(run: Run, nats_server: NatsServer, subject: str
             requests.next().respond(b"late")
             nc.flush()
             assert list(replies) == []
-            assert len(nc.requests) == 0
+            assert len(nc._core.requests) == 0
 
     run(main)
 
@@ -518,11 +518,11 @@ def test_a_cancelled_loop_leaves_nothing_behind(nats_server: NatsServer, subject
             nc.subscribe(subject)
             task = zio.spawn(lambda: list(nc.request_many(subject, timeout=LIMIT)))
             wait_all_parked()
-            assert len(nc.requests) == 1
+            assert len(nc._core.requests) == 1
             task.cancel()
             with pytest.raises(zio.Cancelled):
                 task.join()
-            assert len(nc.requests) == 0
+            assert len(nc._core.requests) == 0
             with zio.CancelScope() as scope:
                 scope.cancel()
                 nc.request_many(subject)
@@ -538,4 +538,4 @@ def test_a_timeout_around_a_loop_in_a_thread_ends_it(
         nc.subscribe(subject)
         with pytest.raises(TimeoutError), zio.timeout(0.02):
             list(nc.request_many(subject, timeout=LIMIT))
-        assert len(nc.requests) == 0
+        assert len(nc._core.requests) == 0

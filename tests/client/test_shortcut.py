@@ -73,7 +73,7 @@ def test_the_thread_has_its_reply_without_being_woken(
         assert reply.reply is None
         assert reply.headers == {}
     assert read.found > 50  # not where the session was about to read anyway
-    assert len(client.requests) == 0
+    assert len(client._core.requests) == 0
     assert client.stats.in_msgs == before.in_msgs + 101
     assert client.stats.in_bytes == before.in_bytes + 5 + 190
 
@@ -124,7 +124,7 @@ def test_many_threads_at_once_have_each_its_own_reply(
 
     with ThreadPoolExecutor(8) as pool:
         assert all(pool.map(ask, range(8)))
-    assert len(client.requests) == 0
+    assert len(client._core.requests) == 0
 
 
 def test_a_thread_that_reads_itself_is_told_at_once_that_the_client_is_closed(
@@ -144,7 +144,7 @@ def test_a_thread_that_reads_itself_is_told_at_once_that_the_client_is_closed(
     thread = threading.Thread(target=ask)
     thread.start()
     asked.next(LIMIT)
-    connection = client.connection
+    connection = client._core.connection
     assert connection is not None
     eventually(lambda: connection.stream._io.lent_to is not None)  # type: ignore[attr-defined]
     client.close()
@@ -179,7 +179,7 @@ def test_the_timeout_holds(client: nats_zio.Client, other: nats_zio.Client, subj
     with pytest.raises(nats_zio.TimeoutError):
         client.request(subject, timeout=0.05)
     assert read.calls == 1
-    assert len(client.requests) == 0
+    assert len(client._core.requests) == 0
     echo(other, subject + ".echo")
     assert client.request(subject + ".echo", b"x").data == b"x"
 

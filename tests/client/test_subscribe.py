@@ -126,7 +126,7 @@ def test_a_bad_subject_is_refused(run: Run, nats_server: NatsServer, bad: Any) -
             with pytest.raises(nats_zio.BadSubjectError):
                 nc.subscribe(bad)
             nc.flush()
-            assert not nc.subscriptions
+            assert not nc._core.subscriptions
 
     run(main)
 
@@ -168,7 +168,7 @@ def test_a_bad_option_is_refused(
         with nats_zio.connect(nats_server.url) as nc:
             with pytest.raises(error):
                 nc.subscribe("a", **options)
-            assert not nc.subscriptions
+            assert not nc._core.subscriptions
 
     run(main)
 
@@ -554,7 +554,7 @@ def test_max_msgs_ends_the_subscription_after_so_many(
             assert [message.data for message in sub] == _numbers(3)
             assert sub.closed_reason is ClosedReason.LIMIT_REACHED
             assert sub.delivered == 3
-            assert not nc.subscriptions
+            assert not nc._core.subscriptions
             nc.flush()
             assert nc.stats.in_msgs == 3
 
@@ -756,7 +756,7 @@ def test_a_client_without_use_for_them_keeps_no_subscriptions(run: Run, nats_ser
                 with nc.subscribe(subject, max_msgs=1) as sub:
                     nc.publish(subject)
                     sub.next()
-            assert not nc.subscriptions
+            assert not nc._core.subscriptions
 
     run(main)
 

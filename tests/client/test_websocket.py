@@ -113,7 +113,7 @@ def test_a_function_gives_the_headers_for_each_connection_anew(run: Run) -> None
             nc.force_reconnect()
             next_event(seen, Reconnected)
             works(nc, "a")
-            assert asked == ["in a thread" if nc.callbacks_in_threads else "in a task"] * 2
+            assert asked == ["in a thread" if nc._core.callbacks_in_threads else "in a task"] * 2
 
     with websocket_server('token_cookie: "nats"', config=f'authorization {{ token: "{token}" }}') as (_, url):
         run(main, url)

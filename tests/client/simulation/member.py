@@ -330,7 +330,7 @@ class Member:
     def check_table(self) -> None:
         """The server has the subscriptions that the client has, and no others."""
         (served,) = self.run.serving(self)
-        here = {str(sid): (sub.subject, sub.queue) for sid, sub in self.nc.table.entries.items()}
+        here = {str(sid): (sub.subject, sub.queue) for sid, sub in self.nc._core.table.entries.items()}
         there = {sid: (sub.subject, sub.queue) for sid, sub in served.subscriptions.items()}
         assert here == there
 
@@ -365,8 +365,8 @@ class Member:
         assert [type(event) for event in self.told].count(events.Closed) == 1
         assert type(self.told[-1]) is events.Closed
         assert self.told[-1].error is None
-        assert len(self.nc.requests) == 0
-        assert not self.nc.table.entries
+        assert len(self.nc._core.requests) == 0
+        assert not self.nc._core.table.entries
         assert not self.connections
 
 

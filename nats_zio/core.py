@@ -1,0 +1,487 @@
+"""What the parts of one client share: its home, its parts, its connection, its end.
+
+State lives in the home loop, and most of this runs there. :class:`nats_zio.Client` is what the user calls; the session,
+the subscriptions and the requests call this.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from enum import Enum
+from typing import TYPE_CHECKING, Any
+
+from greenlet import getcurrent
+
+import zio
+from zio.lowlevel import (
+    Fiber,
+    Waiter,
+    WaitQueue,
+    call_elsewhere,
+    current_holder,
+    here,
+    runtime_here,
+    threads_in_scopes,
+)
+
+from . import events, lazy
+from .backpressure import ReaderGate
+from .closed_reason import ClosedReason
+from .draining import Draining
+from .errors import DrainingError, Error, TimeoutError
+from .event_calls import EventCalls
+from .framing import Framer
+from .ids import Nuid
+from .outbound import Outbound
+from .protocol import check_characters, check_publish_subject, check_subscribe_subject
+from .protocol.encoder import MAX_KNOWN_SIZE, SIZES
+from .requests import Requests
+from .session import Session, closed_error
+from .subscribing import SubscriptionTable
+from .subscription import Subscription
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from zio.lowlevel import Loop
+
+    from .connection import Connection
+    from .events import Event, Receiver
+    from .framing import Data
+    from .message import Message
+    from .options import Options
+    from .protocol import HeadersInput
+    from .servers import Server
+
+logger = logging.getLogger("nats_zio")
+
+CLOSE_TIMEOUT = 2.0  # seconds that close() gives to what was accepted
+
+
+class Status(Enum):
+    """Where a client stands."""
+
+    CONNECTING = "connecting"
+    CONNECTED = "connected"
+    RECONNECTING = "reconnecting"
+    DRAINING = "draining"
+    CLOSED = "closed"
+
+
+class Core:
+    """The inside of a client."""
+
+    def __init__(self, servers: list[Server], options: Options) -> None:
+        self.options = options
+        self.closing = False
+        self.given_servers = servers
+        self._closed_by: BaseException | None = None
+        self.is_closed = False
+        self._receivers: list[Receiver] = []
+        lenient = options.skip_subject_validation
+        self.framer = Framer(self._headers_supported, check_characters if lenient else check_publish_subject)
+        self.check_pattern = check_characters if lenient else check_subscribe_subject
+        self.prefixes = self.framer.prefixes
+        self.lose_home()
+        if options.lazy:
+            lazy.remember(self)
+        else:
+            self._settle()
+
+    # Finding a home, and opening there.
+
+    def lose_home(self) -> None:
+        """A lazy client is at home nowhere until it is used."""
+        self.loop: Loop = lazy.NO_HOME
+        self.opened = False
+
+    def _settle(self) -> None:
+        """Be at home in the runtime of the calling task, or in the background runtime."""
+        runtime = runtime_here()
+        in_thread = runtime is None
+        if runtime is None:
+            runtime = zio.background()
+        elif runtime.loop.forked:
+            runtime.loop.check_usable()
+        options = self.options
+        loop: Loop = runtime.loop
+        self.runtime = runtime
+        self.callbacks_in_threads = in_thread if options.run_callbacks is None else options.run_callbacks == "thread"
+        self.outbound = Outbound(loop, options.reconnect_buffer_size, self._write_failed)
+        self.outbound.opener = self.open_once
+        self.table = SubscriptionTable(self)
+        self.subscriptions = self.table.entries
+        self.gate = ReaderGate(self)
+        self.requests = Requests(self, loop)
+        self.session = Session(self, self.given_servers)
+        self.state = Status.CONNECTING
+        self._receivers = []
+        self._event_calls: EventCalls | None = None
+        self._nuid = Nuid(runtime.random)
+        # That have a handler at work, or are iterated. No set: what is done to all of them is done in this order.
+        self.in_use: dict[Subscription, None] = {}
+        self.draining = Draining(self)
+        self._opening = zio.Lock()
+        self._close_waiters = WaitQueue()
+        self._restored_waiters = WaitQueue()  # who waits for the reconnect
+        self.loop = loop
+
+    def ready(self) -> None:
+        """Before a call that needs a connection: the first one of a lazy client opens it. Errors of ``connect``."""
+        if not self.opened:
+            self.check_open()
+            call_elsewhere(self.home(), self.open_once)
+
+    def home(self) -> Loop:
+        """The home loop, found now if need be."""
+        if self.loop is lazy.NO_HOME and not self.is_closed:
+            with lazy.settling:
+                if self.loop is lazy.NO_HOME:
+                    self._settle()
+        return self.loop
+
+    def open_once(self) -> None:
+        """Make the first connection, whoever asks for it first. In the home loop."""
+        with self._opening:
+            if self.opened or self.is_closed:
+                return
+            if self.options.on_event is not None and self._event_calls is None:
+                calls = EventCalls(self.loop, self.options.on_event, in_thread=self.callbacks_in_threads)
+                self._event_calls = calls
+                self._receivers.append(calls.receiver)
+            try:
+                self.session.start()
+            except BaseException:
+                if self._event_calls is not None:
+                    self._receivers.remove(self._event_calls.receiver)
+                    self._event_calls.receiver.close()
+                    self._event_calls = None
+                raise
+            self.opened = True
+            self.outbound.opener = None
+            self.runtime.on_close(self._close_at_end)
+
+    def _headers_supported(self) -> bool:
+        """Whether the server takes headers; before there was one, that is to be expected."""
+        self.ready()
+        return self.session.info.headers or not self.session.ever_connected
+
+    # Functions of the user's.
+
+    def user_call(self, option: str, fn: Callable[..., Any] | None) -> Callable[..., Any] | None:
+        """A function given as an option, to be called in a task: where handlers run; None if it raises."""
+        if fn is None:
+            return None
+
+        def call(*args: Any) -> Any:
+            try:
+                return self.call_user(fn, *args)
+            except Exception as exc:
+                self.option_failed(option, exc)
+                return None
+
+        return call
+
+    def call_user(self, fn: Callable[..., Any], *args: Any) -> Any:
+        """Call a function of the user's, which may block, where handlers run: in this task, or on a worker thread."""
+        return zio.to_thread(fn, *args, abandon_on_cancel=True) if self.callbacks_in_threads else fn(*args)
+
+    def option_failed(self, option: str, error: Exception) -> None:
+        """A function given as an option raised, or returned what it must not."""
+        logger.error("%s= failed", option, exc_info=error)
+        self.emit(events.CallbackError(None, None, error))
+
+    # Publishing, but for the way that Client.publish has for itself.
+
+    def publish_elsewhere(
+        self, fiber: object, subject: str, data: Data, reply: str | None, headers: HeadersInput | None
+    ) -> None:
+        """``publish`` from a plain thread or another loop's task."""
+        prefix = self.prefixes.get(subject)
+        if prefix is not None and type(data) is bytes and reply is None and headers is None:
+            size = len(data)
+            line = prefix + SIZES[size] if size <= MAX_KNOWN_SIZE else b"%b%d" % (prefix, size)
+        else:
+            line, data = self.framer.frame(subject, data, reply, headers)
+            size = len(data)
+        # The plain case of a plain thread: nothing to be cancelled by, and a flush on its way.
+        if not threads_in_scopes and type(fiber) is not Fiber and not self.loop.forked:
+            outbound = self.outbound
+            with outbound.lock:
+                accepted = outbound.accepted_by_threads + size
+                if accepted <= outbound.limit_of_threads:
+                    outbound.lines.extend((line, data))
+                    outbound.accepted_by_threads = accepted
+                    return
+        self.send_elsewhere(line, data)
+
+    def publish_reply(self, reply: str, data: Data, headers: HeadersInput | None) -> None:
+        """Answer a message: its reply subject comes from the server, so it needs no check."""
+        if headers is None and type(data) is bytes:
+            line = b"PUB %b %d" % (reply.encode("utf-8", "surrogateescape"), len(data))
+        else:
+            line, data = self.framer.frame(reply, data, None, headers)
+        size = len(data)
+        fiber = getcurrent()
+        if type(fiber) is not Fiber or fiber.loop is not self.loop:
+            self.send_elsewhere(line, data)
+            return
+        loop = self.loop
+        budget = loop.budget
+        if budget <= 0:
+            loop.checkpoint(fiber)
+        else:
+            loop.budget = budget - 1
+        outbound = self.outbound
+        accepted = outbound.accepted + size
+        if accepted > outbound.limit:
+            outbound.admit(size)
+            accepted = outbound.accepted + size
+        outbound.lines.extend((line, data))
+        outbound.accepted = accepted
+
+    def send_elsewhere(self, line: bytes, body: bytes, seconds: float | None = None, at_once: bool = False) -> None:
+        """Send a message from a plain thread or another loop's task: straight into the queue, under its lock.
+
+        TimeoutError if there is no room within ``seconds``.
+        """
+        if self.is_closed:
+            self.check_open()
+        if not self.opened:
+            self.ready()
+        loop = self.loop
+        if loop.forked or loop.closed:
+            loop.check_usable()
+        holder = current_holder()
+        if holder.scope is not holder and type(getcurrent()) is not Fiber:
+            holder.check_deadlines()  # of the scopes around a plain thread's call
+        if holder.scope.cancelled:
+            raise zio.Cancelled
+        while not self.outbound.append_from_thread(line, body, at_once):
+            call_elsewhere(self.loop, self.outbound.wait_for_room, len(body), seconds)
+
+    # Subscriptions.
+
+    def check_subscribable(self) -> None:
+        """ConnectionClosedError or DrainingError if there can be no new subscription."""
+        self.check_open()
+        if self.state is Status.DRAINING:
+            raise DrainingError("the client is draining; it takes no new subscriptions")
+
+    def is_subscription(self, source: object) -> bool:
+        """Whether this is a subscription of this client."""
+        return isinstance(source, Subscription) and source.belongs_to(self)
+
+    def slow_consumer(self, sub: Subscription) -> None:
+        self.emit(events.SlowConsumer(sub, sub.dropped))
+        logger.warning("slow consumer: %r has reached its limit of pending messages", sub)
+
+    def handler_not_started(self, sub: Subscription, error: RuntimeError) -> None:
+        """There is no thread for a handler. Its messages wait; at the end of the program that is all there is to do."""
+        if threading.main_thread().is_alive():
+            logger.error("the handler of %r waits for its next message: %s", sub, error)
+
+    def callback_failed(self, sub: Subscription, message: Message, error: BaseException) -> None:
+        logger.error("the handler of %r failed", sub, exc_info=error)
+        self.emit(events.CallbackError(sub, message, error))
+
+    # The connection.
+
+    @property
+    def is_connected(self) -> bool:
+        """Whether there is a connection just now."""
+        return self.opened and self.session.connection is not None and not self.is_closed
+
+    @property
+    def connection(self) -> Connection | None:
+        """The connection there is just now."""
+        return self.session.connection
+
+    def heard(self) -> None:
+        """Something has come over it."""
+        self.session.heard()
+
+    @property
+    def awaits_pong(self) -> bool:
+        """Whether a flush or the like is under way."""
+        return self.session.awaits_pong
+
+    def ping(self) -> None:
+        """Send a PING whose PONG nobody waits for."""
+        self.session.ping(None)
+
+    def connection_lost(self) -> None:
+        if self.state is Status.CONNECTED:
+            self.state = Status.RECONNECTING
+
+    def connection_made(self) -> None:
+        if self.state in (Status.CONNECTING, Status.RECONNECTING):
+            self.state = Status.CONNECTED
+        self._restored_waiters.wake_all()
+
+    def _write_failed(self, error: BaseException) -> None:
+        self.session.lose(error)
+
+    def reconnect_here(self) -> None:
+        self.check_open()
+        self.session.reconnect_anyway()
+
+    def new_inbox(self) -> str:
+        """A new unique subject for replies."""
+        self.home()
+        return f"{self.options.inbox_prefix}.{self._nuid.next()}"
+
+    # Proof.
+
+    def flush_here(self, timeout: float | None) -> None:
+        fiber = here()
+        loop = self.loop
+        if fiber.cancelled or loop.budget <= 0:
+            loop.checkpoint(fiber)
+        self.check_open()
+        deadline = None if timeout is None else loop.clock.now() + timeout
+        while self.session.connection is None:
+            self._wait_for_connection(fiber, deadline, timeout)
+        waiter = Waiter(fiber, "a PONG")
+        self.session.ping(waiter)
+        left = None if deadline is None else max(deadline - loop.clock.now(), 0)
+        if not loop.wait(waiter, left, _nothing):
+            raise TimeoutError(f"the server has not confirmed within {timeout} s")
+
+    def rtt_here(self, timeout: float | None) -> float:
+        clock = self.loop.clock
+        self.outbound.flush()
+        start = clock.now()
+        self.flush_here(timeout)
+        return clock.now() - start
+
+    def _wait_for_connection(self, fiber: Fiber, deadline: float | None, timeout: float | None) -> None:
+        left = None if deadline is None else deadline - self.loop.clock.now()
+        if left is not None and left <= 0:
+            raise TimeoutError(f"not connected within {timeout} s")
+        waiter = Waiter(fiber, "the reconnect")
+        self._restored_waiters.push(waiter)
+        if not self.loop.wait(waiter, left, self._restored_waiters.discard):
+            raise TimeoutError(f"not connected within {timeout} s")
+        self.check_open()
+
+    @property
+    def all_written(self) -> bool:
+        """Not connected, and nothing kept for the next connection: there is nothing to confirm."""
+        return self.session.connection is None and not self.outbound.lines
+
+    # Ending.
+
+    def begin_draining(self) -> None:
+        """From now on there are no new subscriptions."""
+        self.state = Status.DRAINING
+
+    def closed_before_use(self) -> bool:
+        """Whether this is a lazy client without a home: then it is closed now."""
+        if self.loop is not lazy.NO_HOME:
+            return False
+        self.closing = self.is_closed = True
+        return True
+
+    def close_here(self, error: BaseException | None) -> None:
+        if self.closing:
+            if not self.is_closed:  # another task is at it
+                waiter = Waiter(here(), self)
+                self._close_waiters.push(waiter)
+                self.loop.wait(waiter, None, self._close_waiters.discard)
+            return
+        self.closing = True
+        with zio.shield():
+            try:
+                if self.session.connection is not None:
+                    self.flush_here(CLOSE_TIMEOUT)
+            except (Error, zio.Cancelled) as exc:
+                self._report_lost(exc)
+            else:
+                if self.session.connection is None:
+                    self._report_lost(None)
+            self.session.stop()
+            self._ended(error, ClosedReason.CLIENT_CLOSED)
+            self.session.join()
+            if self._event_calls is not None:
+                self._event_calls.join()
+
+    def _report_lost(self, error: BaseException | None) -> None:
+        msgs, size = self.outbound.unproved()
+        if msgs:
+            logger.warning(
+                "closing %s with %d messages (%d bytes) of which it is not proved that the server has them%s",
+                self.options.name or "a client",
+                msgs,
+                size,
+                f": {error}" if error else "",
+            )
+
+    def _close_at_end(self) -> None:
+        """The runtime ends."""
+        self.close_here(None)
+
+    def closed_by(self, error: BaseException) -> None:
+        """The session has given up."""
+        if not self.is_closed:
+            self._report_lost(error)
+            self.closing = True
+            self._closed_by = error
+            self._ended(error, ClosedReason.CONNECTION_LOST)
+
+    def _ended(self, error: BaseException | None, reason: ClosedReason) -> None:
+        self.is_closed = True
+        self._close_waiters.wake_all()
+        self.state = Status.CLOSED
+        self.runtime.forget_closer(self._close_at_end)
+        self.outbound.fail(lambda: closed_error(error))
+        self.requests.close(lambda: closed_error(error))
+        for sub in list(self.subscriptions.values()):
+            if isinstance(sub, Subscription):
+                sub.close(reason, None)
+        self.subscriptions.clear()
+        self._restored_waiters.fail_all(lambda: closed_error(error))
+        self.emit(events.Closed(error))
+        for receiver in self._receivers:
+            receiver.end(self._failure())
+
+    def check_open(self) -> None:
+        if self.is_closed:
+            raise closed_error(self._closed_by)
+
+    # Looking.
+
+    def emit(self, event: Event) -> None:
+        if self._receivers:
+            for receiver in self._receivers:
+                receiver.put(event)
+            self._receivers = [receiver for receiver in self._receivers if not receiver.closed]
+
+    def add_receiver(self) -> Receiver:
+        receiver = events.Receiver()
+        if self.is_closed:
+            receiver.end(self._failure())
+        else:
+            self._receivers.append(receiver)
+        return receiver
+
+    def _failure(self) -> Callable[[], Exception] | None:
+        """What makes the error of a client that was closed by something else than its user."""
+        cause = self._closed_by
+        return None if cause is None else lambda: closed_error(cause)
+
+    @property
+    def status(self) -> Status:
+        """Where the client stands."""
+        if self.loop is lazy.NO_HOME:
+            return Status.CLOSED if self.is_closed else Status.CONNECTING
+        return self.state
+
+    def __repr__(self) -> str:
+        name = f" {self.options.name!r}" if self.options.name else ""
+        return f"<Client{name} {self.state.value} {self.session.server if self.is_connected else ''}>"
+
+
+def _nothing(waiter: Waiter) -> None:
+    """A PONG's place in the order stays, whoever waits for it."""
