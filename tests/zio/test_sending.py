@@ -469,6 +469,20 @@ def test_the_bound_counts_the_separator_and_what_is_beyond_it_stays_readable(kin
     run(main)
 
 
+def test_nothing_of_much_that_was_given_back_is_lost() -> None:
+    data = b"a line\n" + b"".join(b"%06d " % number for number in range(5000))
+
+    def main() -> None:
+        with stream_and_peer() as (stream, peer):
+            peer.sendall(data)
+            with zio.move_on_after(0.1):
+                stream.recv_exactly(1_000_000)
+            assert stream.recv_until(b"\n", 100) == b"a line\n"
+            assert stream.recv_until(b"004999 ", 50_000) == data[7:]
+
+    run(main)
+
+
 # Options of TCP.
 
 

@@ -7,6 +7,7 @@ import logging
 import os
 import resource
 import socket
+import sys
 from collections.abc import Callable
 from contextlib import ExitStack
 from typing import Any, TypeVar
@@ -105,6 +106,40 @@ def test_the_connection_is_closed_when_its_handler_ends(ends: str) -> None:
             listener.close()
 
     simulated(main, on_unhandled=lambda _task, _error: None)
+
+
+@pytest.mark.parametrize("network", ["the machine's", "simulated"])
+def test_those_who_reuse_a_port_share_its_connections(network: str) -> None:
+    def main() -> None:
+        with zio.net.listen("127.0.0.1", 0, reuse_port=True) as one:
+            with pytest.raises(OSError, match="in use"):
+                zio.net.listen("127.0.0.1", one.port)
+            with (
+                zio.net.listen("127.0.0.1", one.port, reuse_port=True) as other,
+                ExitStack() as stack,
+                zio.TaskGroup() as group,
+            ):
+                served = {one: 0, other: 0}
+
+                def serve(listener: Any) -> None:
+                    for stream in listener:
+                        served[listener] += 1
+                        stack.enter_context(stream).send_all(b"x")
+
+                for listener in served:
+                    group.spawn(serve, listener)
+                for _ in range(50):
+                    with zio.net.connect("127.0.0.1", one.port) as stream:
+                        assert stream.recv(1) == b"x"
+                assert all(served.values()) or sys.platform != "linux"  # elsewhere the last one has all
+                one.close()
+                other.close()
+            with pytest.raises(ConnectionRefusedError):
+                zio.net.connect("127.0.0.1", one.port)
+        with zio.net.listen("127.0.0.1", one.port), pytest.raises(OSError, match="in use"):
+            zio.net.listen("127.0.0.1", one.port, reuse_port=True)
+
+    run(main) if network == "the machine's" else simulated(main)
 
 
 # Errors.

@@ -116,9 +116,14 @@ def connect_unix(path: StrPath, *, timeout: float | None = None) -> Stream:
     raise AssertionError("unreachable: a timeout raises")
 
 
-def listen(host: str, port: int, *, backlog: int = 128) -> Any:
-    """Listen for TCP connections; port 0 takes a free one, see ``listener.port``. Only inside a zio runtime."""
-    return network_of(running("listen")).listen(host, port, backlog)
+def listen(host: str, port: int, *, backlog: int = 128, reuse_port: bool = False) -> Any:
+    """Listen for TCP connections; port 0 takes a free one, see ``listener.port``.
+
+    ``backlog``: how many may wait to be accepted. ``reuse_port``: others that say so too, in any process of the same
+    user, may listen at the same address; each connection goes to one of them. OSError if the address is not to be had.
+    Only inside a zio runtime.
+    """
+    return network_of(running("listen")).listen(host, port, backlog, reuse_port)
 
 
 def listen_unix(path: StrPath, *, backlog: int = 128) -> Any:

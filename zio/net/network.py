@@ -21,7 +21,7 @@ class Network(Protocol):
     """What ``Runtime(network=)`` takes. ``connect`` and ``udp`` get addresses as ``resolve`` gives them, one each."""
 
     def connect(self, host: str, port: int) -> Stream: ...
-    def listen(self, host: str, port: int, backlog: int) -> Any: ...
+    def listen(self, host: str, port: int, backlog: int, reuse_port: bool) -> Any: ...
     def connect_unix(self, path: str) -> Stream: ...
     def listen_unix(self, path: str, backlog: int) -> Any: ...
     def udp(self, local: tuple[str, int] | None, remote: tuple[str, int] | None) -> DatagramSocket: ...
@@ -35,12 +35,14 @@ class SystemNetwork:
         family, address = self._one(host, port)
         return connect_socket(running("connect"), family, address)
 
-    def listen(self, host: str, port: int, backlog: int) -> Listener:
+    def listen(self, host: str, port: int, backlog: int, reuse_port: bool = False) -> Listener:
         loop = running("listen").loop
         family, address = self._one(host, port)
         sock = socket.socket(family, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
         try:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            if reuse_port:
+                sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
             sock.bind(address)
             sock.listen(backlog)
             return Listener(sock, loop)

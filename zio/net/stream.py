@@ -19,6 +19,10 @@ if TYPE_CHECKING:
     StrPath = str | os.PathLike[str]
 
 
+# What recv_until receives at a time. Of what is left of it after a line all is copied, so no more.
+AT_ONCE = 8192
+
+
 class Stream(ABC):
     """A two-way stream of bytes. One task may read while another writes; two readers (or writers) are an error.
 
@@ -130,14 +134,18 @@ class Stream(ABC):
         """
         if not separator:
             raise ValueError("recv_until needs a separator")
+        first = self.recv(AT_ONCE)
+        at = first.find(separator, 0, max_bytes)
+        if at >= 0:
+            at += len(separator)
+            self._rest = first[at:] + self._rest if self._rest else first[at:]
+            return first[:at]
+        return self._recv_until(separator, max_bytes, first)
+
+    def _recv_until(self, separator: bytes, max_bytes: int, more: bytes) -> bytes:
         data = bytearray()  # which grows in place: bytes that come one by one must not cost their square
         start = 0
         while True:
-            try:
-                more = self.recv(65536)
-            except BaseException:
-                self._rest = bytes(data) + self._rest
-                raise
             if not more:
                 raise EOFError(f"the stream ended before {separator!r}", bytes(data))
             data += more
@@ -150,6 +158,11 @@ class Stream(ABC):
                 self._rest = bytes(data) + self._rest
                 raise ValueError(f"no {separator!r} within {max_bytes} bytes")
             start = max(0, len(data) - len(separator) + 1)
+            try:
+                more = self.recv(AT_ONCE)
+            except BaseException:
+                self._rest = bytes(data) + self._rest
+                raise
 
     def start_tls(
         self,

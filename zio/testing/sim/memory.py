@@ -13,8 +13,8 @@ class MemoryNetwork(SimNetwork):
     def __init__(self, limit: int = 65536) -> None:
         super().__init__(0, journal=False, latency=0.0, buffer=limit)
 
-    def listen(self, host: str, port: int, backlog: int = 128) -> SimListener:
-        return super().listen(ANY_HOST, port, backlog)
+    def listen(self, host: str, port: int, backlog: int = 128, reuse_port: bool = False) -> SimListener:
+        return super().listen(ANY_HOST, port, backlog, reuse_port)
 
 
 def memory_stream_pair(limit: int = 65536) -> tuple[SimStream, SimStream]:

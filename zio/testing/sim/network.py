@@ -45,9 +45,10 @@ class Host:
 class SimListener(Acceptor):
     """The listening side of a simulated host. Iterating accepts; ``with`` closes it."""
 
-    def __init__(self, network: SimNetwork, host: str, port: int) -> None:
+    def __init__(self, network: SimNetwork, host: str, port: int, reuse_port: bool) -> None:
         self.address = (host, port)
         self.port = port
+        self.reuse_port = reuse_port
         self._network = network
         self._loop = here().loop
         self._arrived: deque[SimStream] = deque()
@@ -114,7 +115,7 @@ class SimNetwork:
         self._hosts: dict[str, Host] = {_LOCAL: Host()}
         self._aliases: dict[str, tuple[str, str]] = {}
         self._names: dict[str, tuple[str, ...]] = {}
-        self._listeners: dict[tuple[str, int], SimListener] = {}
+        self._listeners: dict[tuple[str, int], list[SimListener]] = {}  # several, if all of them reuse the port
         self._bound: dict[tuple[str, int], SimDatagramSocket] = {}
         self._next_port = 49152
         self._numbers = 0
@@ -217,9 +218,10 @@ class SimNetwork:
             if tried >= SYN_TIMEOUT:
                 raise TimeoutError(errno.ETIMEDOUT, f"{os.strerror(errno.ETIMEDOUT)}: {host}:{port}")
         self._travel(fiber, there.latency + there.jitter * self.random.random() + state.connect_delay)
-        listener = self._listeners.get((target, port)) or self._listeners.get((ANY_HOST, port))
+        listeners = self._listeners.get((target, port)) or self._listeners.get((ANY_HOST, port))
+        listener = listeners and (listeners[0] if len(listeners) == 1 else self.random.choice(listeners))
         connection = None
-        if listener is not None and state.connects == "accept":
+        if listener and state.connects == "accept":
             self._numbers += 1
             connection = Connection(self, self._numbers, source, target, port)
             self.connections.append(connection)
@@ -239,7 +241,7 @@ class SimNetwork:
         connection.note(f"#{connection.number} {where}", "connected")
         return connection.client
 
-    def listen(self, host: str, port: int, backlog: int = 128) -> SimListener:
+    def listen(self, host: str, port: int, backlog: int = 128, reuse_port: bool = False) -> SimListener:
         """Listen at a host; ``""`` or ``0.0.0.0`` is every host. Port 0 takes a free one."""
         self._clock = here().loop.clock
         if host in _WILDCARDS:
@@ -248,10 +250,11 @@ class SimNetwork:
             self.host(host)
         if port == 0:
             port = self._free_port()
-        if (host, port) in self._listeners:
+        others = self._listeners.setdefault((host, port), [])
+        if not all(reuse_port and other.reuse_port for other in others):
             raise OSError(errno.EADDRINUSE, f"{os.strerror(errno.EADDRINUSE)}: {host}:{port}")
-        listener = self._listeners[host, port] = SimListener(self, host, port)
-        return listener
+        others.append(SimListener(self, host, port, reuse_port))
+        return others[-1]
 
     def connect_unix(self, path: str) -> SimStream:
         """Connect to the host that the path of a unix socket is."""
@@ -298,8 +301,10 @@ class SimNetwork:
         return port
 
     def unlisten(self, listener: SimListener) -> None:
-        host, port = listener.address
-        self._listeners.pop((host, port), None)
+        listeners = self._listeners[listener.address]
+        listeners.remove(listener)
+        if not listeners:
+            del self._listeners[listener.address]
 
     def forget(self, connection: Connection) -> None:
         if connection in self.connections:
