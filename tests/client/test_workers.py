@@ -16,6 +16,8 @@ from tests.client.helpers import LIMIT, Peer, eventually, next_event
 
 Run = Callable[..., Any]
 
+A_HANDLER = "handler of"  # in a dump, which shows the lines of the test too
+
 
 def _numbers(count: int) -> list[bytes]:
     return [b"%d" % number for number in range(count)]
@@ -114,9 +116,9 @@ def test_workers_end_when_nothing_is_pending(nats_server: NatsServer, subject: s
             for data in _numbers(100):
                 nc.publish(subject, data)
             nc.flush()
-            assert "handler of" in zio.debug.dump()
+            assert A_HANDLER in zio.debug.dump()
             eventually(lambda: [sub.delivered for sub in subs] == [100, 100])
-            eventually(lambda: "handler of" not in zio.debug.dump())
+            eventually(lambda: A_HANDLER not in zio.debug.dump())
             assert zio.debug.dump().count("\n") == idle
 
     zio.run(main)
