@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from ._core import WOKEN, Cancelled, Task, Waiter, edit_elsewhere, here
+from ._core import CANCELLED, WOKEN, Cancelled, Task, Waiter, edit_elsewhere, here
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -29,10 +29,6 @@ class Start:
     ) -> None:
         fiber = here()
         loop = self._loop = fiber.loop
-        if loop.budget <= 0:
-            loop.checkpoint(fiber)
-        else:
-            loop.budget -= 1
         self._in_group = in_group  # what the end of the task means for the group once it has started
         self._left = left  # and what it means before
         self._called = False
@@ -74,7 +70,10 @@ class Start:
         assert task is not None
         fiber = waiter.fiber
         try:
-            state = loop.park(waiter)
+            if fiber.cancelled:
+                state = waiter.state = CANCELLED  # before, or while it got its place in the group: the task never runs
+            else:
+                state = loop.park(waiter)
             if state == WOKEN:
                 if waiter.source is self:
                     return waiter.take()

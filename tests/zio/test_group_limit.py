@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 
 import zio
@@ -193,3 +195,70 @@ def test_a_start_that_fails_gives_its_place_back() -> None:
             group.spawn(zio.sleep, 1)
 
     run_virtual(main)
+
+
+@pytest.mark.parametrize("call", ["spawn", "start"])
+def test_a_place_that_is_got_in_the_tick_of_the_cancel_is_not_lost(call: str) -> None:
+    def main() -> None:
+        ran: list[str] = []
+
+        def work(started: Callable[[], None] = lambda: None) -> None:
+            ran.append("ran")
+            started()
+
+        with zio.TaskGroup(limit=1) as group:
+            gate = zio.Event()
+            first = group.spawn(gate.wait)
+            caller = zio.spawn(getattr(group, call), work)
+            wait_all_parked()
+            gate.set()
+            first.join()  # its end has given the place to the caller, who has not run yet
+            caller.cancel()
+            group.spawn(ran.append, "next").join()
+        wait_all_parked()
+        assert ran[-1] == "next"
+        assert caller.done
+
+    zio.run(main)
+
+
+def test_a_start_that_is_cancelled_when_it_gets_its_place_waits_for_nothing() -> None:
+    def main() -> None:
+        ran: list[str] = []
+
+        def never(started: object) -> None:
+            ran.append("ran")
+            forever()
+
+        with zio.TaskGroup(limit=1) as group:
+            gate = zio.Event()
+            first = group.spawn(gate.wait)
+            caller = zio.spawn(group.start, never)
+            wait_all_parked()
+            gate.set()
+            first.join()
+            caller.cancel()
+            with pytest.raises(zio.Cancelled):
+                caller.join()
+            group.spawn(ran.append, "next")
+        assert ran[-1] == "next"
+
+    run_virtual(main)
+
+
+def test_a_start_in_a_cancelled_scope_starts_nothing_and_takes_no_place() -> None:
+    def main() -> None:
+        ran: list[str] = []
+
+        def work(started: Callable[[], None]) -> None:
+            ran.append("ran")
+
+        with zio.TaskGroup(limit=1) as group:
+            with zio.CancelScope() as scope:
+                scope.cancel()
+                group.start(work)
+            assert scope.cancelled_caught
+            group.spawn(ran.append, "next")
+        assert ran == ["next"]
+
+    zio.run(main)
