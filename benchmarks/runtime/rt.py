@@ -30,8 +30,19 @@ def tls_contexts(context=ssl.SSLContext):
     """For both sides, with a certificate made for the occasion."""
     with tempfile.TemporaryDirectory() as folder:
         key, cert = folder + "/key.pem", folder + "/cert.pem"
-        new = "openssl req -x509 -nodes -newkey ec -pkeyopt ec_paramgen_curve:P-256 -days 2 -subj /CN=localhost".split()
-        subprocess.run([*new, "-keyout", key, "-out", cert], check=True, capture_output=True)
+        new = [
+            "openssl",
+            "req",
+            "-x509",
+            "-nodes",
+            "-newkey",
+            "ec",
+            "-pkeyopt",
+            "ec_paramgen_curve:P-256",
+            "-days",
+            "2",
+        ]
+        subprocess.run([*new, "-subj", "/CN=localhost", "-keyout", key, "-out", cert], check=True, capture_output=True)
         server = context(ssl.PROTOCOL_TLS_SERVER)
         server.load_cert_chain(cert, key)
         client = context(ssl.PROTOCOL_TLS_CLIENT)

@@ -1,8 +1,8 @@
 """gevent (libev loop)."""
 
 import gevent
-import gevent.ssl
 import gevent.socket
+import gevent.ssl
 from gevent.lock import Semaphore
 from gevent.queue import Queue
 from gevent.server import StreamServer

@@ -693,7 +693,7 @@ def test_a_reconnect_while_eight_threads_publish_keeps_their_order_and_duplicate
             reached = sum(sent) + 2000
             eventually(partial(_passed, sent, reached))
             server.pause()
-            eventually(lambda: client._core.outbound.pending > 1 << 19)  # the socket is full, in the middle of a message
+            eventually(lambda: client._core.outbound.pending > 1 << 19)  # the socket is full, mid-message
             server.kill()
             server.start()
             next_event(events, nats_zio.events.Reconnected)
