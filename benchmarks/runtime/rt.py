@@ -42,7 +42,11 @@ def tls_contexts(context=ssl.SSLContext):
             "-days",
             "2",
         ]
-        subprocess.run([*new, "-subj", "/CN=localhost", "-keyout", key, "-out", cert], check=True, capture_output=True)
+        subprocess.run(
+            [*new, "-days", "2", "-subj", "/CN=localhost", "-keyout", key, "-out", cert],
+            check=True,
+            capture_output=True,
+        )
         server = context(ssl.PROTOCOL_TLS_SERVER)
         server.load_cert_chain(cert, key)
         client = context(ssl.PROTOCOL_TLS_CLIENT)
