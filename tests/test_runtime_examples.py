@@ -263,6 +263,8 @@ def test_a_client_that_waits_for_leave_to_send_its_body_gets_it() -> None:
         (get("/", "x: " + "y" * 2000), b"431"),
         (b"G" * 5000, b"431"),
         (b"POST /echo HTTP/1.1\r\nhost: http\r\ncontent-length: 20000\r\n\r\n" + b"x" * 20000, b"413"),
+        # Still being sent when it is refused: the answer must not be lost by a reset.
+        (b"POST /echo HTTP/1.1\r\nhost: http\r\ncontent-length: 300000\r\n\r\n" + b"x" * 300_000, b"413"),
     ],
 )
 def test_what_cannot_be_answered_is_refused_and_the_server_goes_on(data: bytes, status: bytes) -> None:
