@@ -8,7 +8,7 @@ import random
 import pytest
 
 import zio
-from tests.zio.helpers_outside import OUTSIDE, Outside
+from tests.zio.helpers_outside import OUTSIDE, Outside, Thread, in_other_loop
 from zio.testing import run_virtual, wait_all_parked
 
 
@@ -362,5 +362,32 @@ def test_it_belongs_to_the_caller_outside(outside: Outside) -> None:
         go_on.set()
         writer.outcome()
         assert not lock.locked()
+
+    zio.run(main)
+
+
+@pytest.mark.parametrize("exclusive", [True, False], ids=["writer", "reader"])
+def test_it_breaks_when_an_owner_in_another_loop_ends(exclusive: bool) -> None:
+    def main() -> None:
+        lock, taken, gate = zio.RWLock(), zio.Event(), zio.Event()
+
+        def take_and_end() -> None:
+            def careless() -> None:
+                (lock.write() if exclusive else lock.read()).acquire()
+                taken.set()
+                gate.wait()
+
+            zio.spawn(careless).join()
+
+        thread = in_other_loop(take_and_end)
+        taken.wait()
+        waiting = zio.spawn(lock.write().acquire)
+        wait_all_parked()
+        gate.set()
+        with pytest.raises(zio.BrokenLock):
+            waiting.join()  # no timeout, whose timer would wake the loop as well
+        thread.outcome()
+        with pytest.raises(zio.BrokenLock):
+            Thread(lock.write().acquire).outcome()
 
     zio.run(main)
