@@ -15,6 +15,7 @@ from functools import partial
 import pytest
 
 import zio
+from tests.zio.helpers_scripts import run_script
 from tests.zio.helpers_streams import in_turn, stream_and_peer
 from zio._core import homed as homed_module
 from zio._core import runtime as runtime_module
@@ -341,3 +342,9 @@ def test_streams_of_a_socketpair_survive_the_childs_end() -> None:
             return reader.join()
 
     assert zio.run(main) == b"alive"
+
+
+def test_a_process_of_multiprocessing_has_a_runtime_of_its_own() -> None:
+    """T58: spawned, not forked, in the middle of a run."""
+    done = run_script("spawns_a_process.py")
+    assert (done.stdout, done.stderr) == ("from the child 0\n", "")

@@ -10,6 +10,7 @@ import pytest
 
 import zio
 from zio.debug import Stall, Watchdog
+from zio.testing import wait_all_parked
 
 
 def spins_until(condition: Callable[[], object]) -> None:
@@ -158,6 +159,27 @@ def test_its_thread_ends_with_the_block_and_with_the_run() -> None:
     assert not left._thread.is_alive()
     left.close()
     left.close()
+
+
+def test_a_task_that_computes_on_and_on_after_the_end_of_main_is_reported() -> None:
+    """T57: it refuses to end, and the end of the run waits for it."""
+    stalls: list[Stall] = []
+    dog = Watchdog(0.05, report=stalls.append)
+
+    def stubborn() -> None:
+        try:
+            zio.Event().wait()
+        finally:
+            spins_until(lambda: stalls)
+
+    def main() -> None:
+        dog.start()
+        zio.spawn(stubborn, name="the stubborn one")
+        wait_all_parked()
+
+    zio.run(main)
+    dog.close()
+    assert "<Task the stubborn one" in stalls[0].task
 
 
 def test_another_runtime_can_be_watched(background_runtime: zio.Runtime) -> None:
