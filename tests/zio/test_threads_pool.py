@@ -185,6 +185,26 @@ def test_threads_are_used_again() -> None:
     assert len(zio.run(main)) < 200
 
 
+def test_the_thread_that_was_used_last_is_used_first() -> None:
+    """T51: so that the others become idle for long, and end."""
+
+    def main() -> int:
+        runtime = zio.lowlevel.runtime_here()
+        assert runtime is not None
+        both = threading.Barrier(2)
+        with zio.TaskGroup() as group:
+            for _ in range(2):
+                group.spawn(zio.to_thread, both.wait)
+        used = set()
+        for _ in range(10):
+            while runtime.statistics().idle_threads < 2:
+                zio.sleep(0.001)
+            used.add(zio.to_thread(threading.get_ident))
+        return len(used)
+
+    assert zio.run(main) == 1
+
+
 def test_an_idle_thread_ends_after_a_while(monkeypatch: pytest.MonkeyPatch) -> None:
     """T51"""
     monkeypatch.setattr(pool_module, "IDLE_SECONDS", 0.01)

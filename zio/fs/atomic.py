@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import secrets
 import stat
 import threading
 from typing import TYPE_CHECKING, Any, AnyStr, Generic, Literal, overload
@@ -97,7 +96,7 @@ class AtomicWrite(Generic[AnyStr]):
                 return  # an interrupted block that nobody is in any more
             self._target = os.path.realpath(self._path)
             folder, name = os.path.split(self._target)
-            temporary = os.path.join(folder, f".{name[:LONGEST_NAME]}.{secrets.token_hex(8)}.tmp")  # noqa: PTH118
+            temporary = os.path.join(folder, f".{name[:LONGEST_NAME]}.{os.urandom(8).hex()}.tmp")  # noqa: PTH118
             # Nobody may read more of the new content than of the old one, not even for a moment.
             mode = 0o600 if os.path.exists(self._target) else 0o666  # noqa: PTH110
             fd = os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
