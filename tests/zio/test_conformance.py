@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -75,6 +75,11 @@ def test_memory_streams(limit: int) -> None:
     zio.run(check_stream, lambda: memory_stream_pair(limit))
 
 
+def test_memory_streams_that_nothing_could_pass_are_refused() -> None:
+    with pytest.raises(ValueError, match="limit=0 must be 1 or more"):
+        zio.run(memory_stream_pair, 0)
+
+
 def test_memory_streams_in_virtual_time() -> None:
     run_virtual(check_stream, memory_stream_pair, seed=1)
 
@@ -101,7 +106,10 @@ class Wrapper(Stream):
         return self.inner.recv(n)
 
     def send_all(self, data: bytes | bytearray | memoryview) -> None:
-        self.inner.send_all(data)
+        try:
+            self.inner.send_all(data)
+        finally:
+            self.partly_sent = self.inner.partly_sent
 
     def send_some(self, data: bytes | bytearray | memoryview) -> int:
         return self.inner.send_some(data)
@@ -163,6 +171,36 @@ class KeepsBuffers(Wrapper):
             super().send_all(self.kept)
             super().send_all(data)
             self.kept = b""
+
+
+class KeepsParts(Wrapper):
+    """send_vectored sends several buffers as one"""
+
+    def send_vectored(self, parts: Iterable[bytes | bytearray | memoryview]) -> None:
+        for part in list(parts)[:2]:
+            self.send_all(part)
+        self.send_all(bytes(300_008))
+
+
+class MovesTheFile(Wrapper):
+    """whose own position does not count"""
+
+    def send_file(self, file: Any, offset: int = 0, count: int | None = None) -> int:
+        file.seek(offset)
+        data = file.read() if count is None else file.read(count)
+        self.send_all(data)
+        return len(data)
+
+
+class ForgetsWhatWentOut(Wrapper):
+    """partly_sent is how much of it the peer will read"""
+
+    def send_all(self, data: bytes | bytearray | memoryview) -> None:
+        try:
+            self.inner.send_all(data)
+        except BaseException:
+            self.partly_sent = self.inner.partly_sent + 1
+            raise
 
 
 class GrowsBuffer(Wrapper):

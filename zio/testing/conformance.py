@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import tempfile
 from typing import TYPE_CHECKING, Any
 from zlib import crc32
 
@@ -122,6 +123,55 @@ def _kinds_of_buffers(one: Stream, other: Stream) -> None:
     one.send_all(b"")
     one.send_all(memoryview(b"-memoryview-")[1:-1])
     _expect_bytes(_rest_of(other, 26), b"bytes bytearray memoryview")
+
+
+def _several_buffers(one: Stream, other: Stream) -> None:
+    """send_vectored sends several buffers as one, however large they are, and keeps none of them."""
+    large, changing = random.Random(3).randbytes(300_000), bytearray(b"changing")
+    with TaskGroup() as group:
+        came = group.spawn(_rest_of, other, 5 + len(large) + 8)
+        one.send_vectored([])
+        one.send_vectored([b"first", b"", memoryview(large), changing])
+        changing[:] = b"XXXXXXXX"
+        _expect_bytes(came.join(), b"first" + large + b"changing")
+
+
+def _a_part_of_a_file(one: Stream, other: Stream) -> None:
+    """send_file sends a part of a file, whose own position does not count; EOFError if it is too short."""
+    content = random.Random(4).randbytes(300_000)
+    with tempfile.TemporaryFile() as file:
+        file.write(content)
+        file.flush()
+        with TaskGroup() as group:
+            came = group.spawn(_rest_of, other, 299_990)
+            sent = one.send_file(file, 10)
+            _expect(sent == 299_990, f"send_file returned {sent}")
+            _expect_bytes(came.join(), content[10:])
+        with TaskGroup() as group:
+            came = group.spawn(_rest_of, other, 5)
+            sent = one.send_file(file, 3, 5)
+            _expect(sent == 5, f"send_file returned {sent}")
+            _expect_bytes(came.join(), content[3:8])
+        _expect_error(EOFError, one.send_file, file, 299_999, 2)
+        _expect(file.tell() == len(content), "send_file moved the file's position")
+
+
+def _how_much_went_out(one: Stream, other: Stream) -> None:
+    """After a send_all that was cut off, partly_sent is how much of it the peer will read."""
+    with TaskGroup() as group:
+        writer = group.spawn(_expect_error, Cancelled, one.send_all, b"1" * MORE_THAN_FITS)
+        wait_all_parked()
+        writer.cancel()
+        writer.join()
+    sent = one.partly_sent
+    _expect(0 < sent < MORE_THAN_FITS, f"partly_sent is {sent}")
+    with TaskGroup() as group:
+        group.spawn(one.send_all, b"2")
+        left = sent
+        while left and (part := other.recv(min(left, 1 << 20))):
+            _expect(part.count(b"1") == len(part), f"{sent - left} bytes or a few more came, and partly_sent is {sent}")
+            left -= len(part)
+        _expect_bytes(other.recv(1), b"2")
 
 
 def _into_a_buffer(one: Stream, other: Stream) -> None:
@@ -348,6 +398,8 @@ _CHECKS: tuple[Callable[[Stream, Stream], None], ...] = (
     _both_ways,
     _no_more_than_asked,
     _kinds_of_buffers,
+    _several_buffers,
+    _a_part_of_a_file,
     _into_a_buffer,
     _a_bounded_buffer,
     _what_there_is_room_for,
@@ -358,6 +410,7 @@ _CHECKS: tuple[Callable[[Stream, Stream], None], ...] = (
     _a_peer_that_is_gone,
     _cancelled_while_reading,
     _cancelled_before,
+    _how_much_went_out,
     _cut_off_between_two_parts,
     _exactly,
     _until,

@@ -18,6 +18,11 @@ class MemoryNetwork(SimNetwork):
 
 
 def memory_stream_pair(limit: int = 65536) -> tuple[SimStream, SimStream]:
-    """Two connected streams; at most ``limit`` bytes are in flight each way. Only inside a zio runtime."""
+    """Two connected streams; at most ``limit`` bytes are in flight each way. Only inside a zio runtime.
+
+    ValueError for a limit below 1, through which nothing could pass.
+    """
+    if limit < 1:
+        raise ValueError(f"limit={limit!r} must be 1 or more: nothing could pass")
     connection = Connection(MemoryNetwork(limit), 1, "one", "other", 0)
     return connection.client, connection.server
