@@ -52,8 +52,8 @@ if TYPE_CHECKING:
     from .options import Options
     from .protocol import Headers, ServerInfo
     from .protocol import Status as MessageStatus
-    from .replies import Replies
-    from .subscription import Subscription
+    from .requests import Replies
+    from .subscriptions import Subscription
     from .tls import TLS
 
 _HOMES = {
@@ -92,8 +92,8 @@ _HOMES = {
     "message": ("Message",),
     "options": ("Options",),
     "protocol": ("Headers", "ServerInfo"),
-    "replies": ("Replies",),
-    "subscription": ("Subscription",),
+    "requests": ("Replies",),
+    "subscriptions": ("Subscription",),
     "tls": ("TLS",),
 }
 _HOME_OF = {name: module for module, names in _HOMES.items() for name in names}

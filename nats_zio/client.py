@@ -17,9 +17,9 @@ from .errors import OptionError
 from .options import DEFAULT, make_options
 from .protocol import ServerInfo, check_control_line, check_queue
 from .protocol.encoder import MAX_KNOWN_SIZE, SIZES
-from .replies import Replies, check_request_many
+from .requests import Replies, check_request_many
 from .servers import parse_servers
-from .subscribing import Terms
+from .subscriptions import Terms
 from .transport import check_servers, check_use
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from .options import Options
     from .protocol import HeadersInput
     from .servers import Server
-    from .subscription import Subscription
+    from .subscriptions import Subscription
 
 inner_packages.add("nats_zio")  # warnings name the code that calls the client
 

@@ -26,33 +26,30 @@ from zio.lowlevel import (
 )
 
 from . import events, lazy
-from .backpressure import ReaderGate
 from .closed_reason import ClosedReason
 from .draining import Draining
 from .errors import DrainingError, Error, TimeoutError
 from .event_calls import EventCalls
 from .framing import Framer
 from .ids import Nuid
-from .outbound import Outbound
 from .protocol import check_characters, check_publish_subject, check_subscribe_subject
 from .protocol.encoder import MAX_KNOWN_SIZE, SIZES
 from .requests import Requests
-from .session import Session, closed_error
-from .subscribing import SubscriptionTable
-from .subscription import Subscription
+from .session import Outbound, Session, closed_error
+from .subscriptions import ReaderGate, Subscription, SubscriptionTable
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from zio.lowlevel import Loop
 
-    from .connection import Connection
     from .events import Event, Receiver
     from .framing import Data
     from .message import Message
     from .options import Options
     from .protocol import HeadersInput
     from .servers import Server
+    from .session.connection import Connection
 
 logger = logging.getLogger("nats_zio")
 

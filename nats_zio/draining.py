@@ -12,7 +12,7 @@ from zio.lowlevel import current_owner
 from .closed_reason import ClosedReason
 from .errors import ConnectionClosedError, DisconnectedError, TimeoutError
 from .protocol import encoder
-from .subscription import Subscription
+from .subscriptions import Subscription
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from .message import Message
-    from .subscription import Subscription
+    from .subscriptions import Subscription
 
 
 class Event:

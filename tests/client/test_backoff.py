@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import pytest
 
-from nats_zio.backoff import Backoff
+from nats_zio.session.backoff import Backoff
 
 
 def backoff(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 import zio
-from nats_zio.deadlines import PAUSE, Deadlines
+from nats_zio.requests.deadlines import PAUSE, Deadlines
 from zio.lowlevel import TIMED_OUT, WOKEN, Waiter, here
 
 

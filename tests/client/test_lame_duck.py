@@ -10,7 +10,8 @@ import pytest
 
 import nats_zio
 import zio
-from nats_zio import events, lame_duck
+from nats_zio import events
+from nats_zio.session import lame_duck
 from nats_zio.testing import NatsCluster, ScriptedServer
 from nats_zio.testing.scripted import Command, ServedClient
 from tests.client.helpers import away, next_event

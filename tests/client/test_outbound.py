@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import zio
-from nats_zio.outbound import ROOM, Outbound
+from nats_zio.session.outbound import ROOM, Outbound
 from zio.lowlevel import here
 
 KIB = bytes(1024)

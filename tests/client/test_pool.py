@@ -7,8 +7,8 @@ import random
 import pytest
 
 from nats_zio.errors import AuthError, CredentialsError, OptionError
-from nats_zio.pool import Entry, ServerPool
 from nats_zio.servers import Server, parse_server, parse_servers
+from nats_zio.session.pool import Entry, ServerPool
 from tests.secrecy import secret
 
 

@@ -10,7 +10,7 @@ import pytest
 import nats_zio
 import zio
 from nats_zio.events import Disconnected
-from nats_zio.proof import Proof
+from nats_zio.session.proof import Proof
 from nats_zio.testing import NatsServer, ScriptedServer
 from tests.client.helpers import eventually
 from tests.client.scripted import connected, until

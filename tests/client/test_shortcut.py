@@ -11,7 +11,7 @@ import pytest
 
 import nats_zio
 import zio
-from nats_zio import requests, shortcut
+from nats_zio.requests import requests, shortcut
 from nats_zio.testing import NatsServer
 from tests.client.helpers import eventually
 

@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING
 import zio
 from zio.lowlevel import CANCELLED, Waiter, here
 
-from .errors import DisconnectedError, TimeoutError
+from ..errors import DisconnectedError, TimeoutError
 
 if TYPE_CHECKING:
-    from .core import Core
+    from ..core import Core
     from .session import Session
 
 GRACE = 8.0  # seconds in which the clients spread; the server waits 10 by default before it sends the first away

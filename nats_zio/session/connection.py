@@ -8,23 +8,23 @@ from typing import TYPE_CHECKING, Any
 
 import zio
 
-from . import protocol
-from .auth import connect_fields
-from .errors import AuthError, Error, ProtocolError, ServerError, TimeoutError, TLSRequiredError
-from .protocol import ErrorKind, ServerInfo
-from .tls import TLS, secure, tls_wanted
-from .transport import dial
+from .. import protocol
+from ..auth import connect_fields
+from ..errors import AuthError, Error, ProtocolError, ServerError, TimeoutError, TLSRequiredError
+from ..protocol import ErrorKind, ServerInfo
+from ..tls import TLS, secure, tls_wanted
+from ..transport import dial
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from zio.net import Stream
 
-    from .message import Message
-    from .options import Options
-    from .protocol import Event, Parser
-    from .servers import Server
-    from .transport.websocket import WebSocketStream
+    from ..message import Message
+    from ..options import Options
+    from ..protocol import Event, Parser
+    from ..servers import Server
+    from ..transport.websocket import WebSocketStream
 
 READ_SIZE = 32 << 10  # of one recv to begin with
 
@@ -98,7 +98,7 @@ def open_connection(
 def _open_websocket(
     stream: Stream, server: Server, options: Options, call_user: Callable[..., Any], *, encrypted: bool
 ) -> WebSocketStream:
-    from .transport.upgrade import upgrade  # needs the package of an extra
+    from ..transport.upgrade import upgrade  # needs the package of an extra
 
     return upgrade(stream, server, options, call_user, encrypted=encrypted)
 
@@ -176,7 +176,7 @@ def _read(stream: Stream) -> bytes:
 
 
 def _connect_fields(options: Options, info: ServerInfo, encrypted: bool) -> dict[str, Any]:
-    from . import __version__
+    from .. import __version__
 
     return {
         "verbose": options.verbose,

@@ -8,14 +8,14 @@ from greenlet import getcurrent
 
 from zio.lowlevel import Fiber
 
-from .errors import Error
+from ..errors import Error
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from zio.lowlevel import Loop
 
-    from .message import Message
+    from ..message import Message
     from .subscription import Subscription
 
 

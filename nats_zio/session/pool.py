@@ -9,14 +9,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from .errors import AuthError, CredentialsError, OptionError
-from .servers import discovered_server, shown_url
+from ..errors import AuthError, CredentialsError, OptionError
+from ..servers import discovered_server, shown_url
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
     from random import Random
 
-    from .servers import Server
+    from ..servers import Server
 
 
 @dataclass(slots=True, eq=False)

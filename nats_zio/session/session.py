@@ -13,10 +13,8 @@ from typing import TYPE_CHECKING
 import zio
 from zio.lowlevel import Waiter, here
 
-from . import events, lame_duck, protocol
-from .backoff import Backoff
-from .connection import AUTH_KINDS, READ_SIZE, open_connection, server_error
-from .errors import (
+from .. import events, protocol
+from ..errors import (
     AuthError,
     ConnectionClosedError,
     DisconnectedError,
@@ -27,24 +25,27 @@ from .errors import (
     StaleConnectionError,
     TLSRequiredError,
 )
+from ..message import Message
+from ..protocol import ErrorKind, Parser, ServerInfo
+from ..servers import advertised
+from . import lame_duck
+from .backoff import Backoff
+from .connection import AUTH_KINDS, READ_SIZE, open_connection, server_error
 from .liveness import Liveness
-from .message import Message
 from .pool import ServerPool
 from .proof import Proof
-from .protocol import ErrorKind, Parser, ServerInfo
-from .servers import advertised
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from ..core import Core
+    from ..errors import ServerError
+    from ..protocol import ServerErrorInfo
+    from ..servers import Server
+    from ..subscriptions.subscription import Subscription
     from .connection import Connection
-    from .core import Core
-    from .errors import ServerError
     from .outbound import Mark
     from .pool import Entry
-    from .protocol import ServerErrorInfo
-    from .servers import Server
-    from .subscription import Subscription
 
 MAX_READ = 512 << 10
 

@@ -15,16 +15,16 @@ from greenlet import getcurrent
 import zio
 from zio.lowlevel import Fiber, Waiter, WaitQueue, call_elsewhere, refuse_to_block_here
 
-from .errors import ConnectionClosedError, DisconnectedError, NoRespondersError, OptionError
-from .options import check_limit
-from .sleepers import Sleepers
+from ..errors import ConnectionClosedError, DisconnectedError, NoRespondersError, OptionError
+from ..options import check_limit
+from ..sleepers import Sleepers
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from zio.lowlevel import Loop
 
-    from .message import Message
+    from ..message import Message
 
 Reason = Literal[
     "sentinel", "stall", "max_msgs", "timeout", "no_responders", "disconnected", "client_closed", "refused", "closed"

@@ -12,12 +12,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from .protocol import BadSubjectError, ErrorKind, check_subscribe_subject
+from ..protocol import BadSubjectError, ErrorKind, check_subscribe_subject
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from .protocol import ServerErrorInfo
+    from ..protocol import ServerErrorInfo
     from .subscribing import Inbox
     from .subscription import Subscription
 

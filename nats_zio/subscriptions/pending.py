@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable, Iterable, Iterator
 
+    from ..message import Message
     from .backpressure import Backlog
-    from .message import Message
 
 
 class Pending(Protocol):

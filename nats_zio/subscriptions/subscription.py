@@ -28,22 +28,22 @@ from zio.lowlevel import (
     refuse_to_block_here,
 )
 
+from ..closed_reason import ClosedReason
+from ..errors import Error, SlowConsumerError, SubscriptionClosedError, SubscriptionLostError, TimeoutError
+from ..options import DEFAULT, check_limit
+from ..sleepers import Sleepers
 from .backpressure import Backlog
-from .closed_reason import ClosedReason
 from .consumers import Consumers
-from .errors import Error, SlowConsumerError, SubscriptionClosedError, SubscriptionLostError, TimeoutError
 from .handlers import HandlerRunner
 from .iterating import MessageIterator
 from .limits import Limits, size_of
-from .options import DEFAULT, check_limit
 from .pending import make_pending
-from .sleepers import Sleepers
 
 if TYPE_CHECKING:
     from zio.lowlevel import Loop
 
-    from .core import Core
-    from .message import Message
+    from ..core import Core
+    from ..message import Message
     from .subscribing import Terms
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from ..message import Message
     from .backpressure import Backlog
-    from .message import Message
     from .pending import Pending
 
 

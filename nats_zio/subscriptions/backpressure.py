@@ -20,15 +20,15 @@ from weakref import WeakKeyDictionary
 
 from zio.lowlevel import Waiter, current_owner, here, waits_on
 
+from ..protocol import PONG
 from .limits import size_of
-from .protocol import PONG
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
-    from .core import Core
-    from .liveness import Liveness
-    from .message import Message
+    from ..core import Core
+    from ..message import Message
+    from ..session.liveness import Liveness
     from .subscription import Subscription
 
 SIGN_OF_LIFE = 1.0  # seconds between two PONGs of a held reader

@@ -12,20 +12,20 @@ from typing import TYPE_CHECKING
 
 from zio.lowlevel import here
 
+from ..closed_reason import ClosedReason
+from ..errors import DisconnectedError, OptionError, PermissionDeniedError, TimeoutError
+from ..options import check_limit, check_overflow
+from ..protocol import encoder
 from .attribution import Unconfirmed
-from .closed_reason import ClosedReason
-from .errors import DisconnectedError, OptionError, PermissionDeniedError, TimeoutError
-from .options import check_limit, check_overflow
-from .protocol import encoder
 from .subscription import Subscription
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable
 
-    from .core import Core
-    from .errors import ServerError
-    from .message import Message
-    from .protocol import ServerErrorInfo
+    from ..core import Core
+    from ..errors import ServerError
+    from ..message import Message
+    from ..protocol import ServerErrorInfo
 
 _REFUSED = (ClosedReason.PERMISSION_DENIED, ClosedReason.SERVER_ERROR)
 

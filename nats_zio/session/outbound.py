@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from zio.lowlevel import Waiter, WaitQueue, here
 
-from .errors import MaxPayloadError, ReconnectBufferFullError, TimeoutError
+from ..errors import MaxPayloadError, ReconnectBufferFullError, TimeoutError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

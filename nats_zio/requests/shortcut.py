@@ -11,11 +11,11 @@ from __future__ import annotations
 from time import monotonic
 from typing import TYPE_CHECKING
 
-from .message import Message
+from ..message import Message
 
 if TYPE_CHECKING:
-    from .core import Core
-    from .latch import ThreadLatch
+    from ..core import Core
+    from ..latch import ThreadLatch
 
 LOOK = 1.0  # seconds between two looks whether the request has failed meanwhile
 PEEK = 8192  # bytes; a larger reply is for the session

@@ -27,10 +27,10 @@ from zio.lowlevel import (
     wait_in_thread,
 )
 
+from ..errors import DisconnectedError, NoRespondersError, TimeoutError
+from ..framing import REMEMBERED, payload
+from ..latch import ThreadLatch
 from .deadlines import Deadlines
-from .errors import DisconnectedError, NoRespondersError, TimeoutError
-from .framing import REMEMBERED, payload
-from .latch import ThreadLatch
 from .replies import Gathering
 from .shortcut import read_reply
 
@@ -39,11 +39,11 @@ if TYPE_CHECKING:
 
     from zio.lowlevel import Loop
 
-    from .core import Core
-    from .errors import PermissionDeniedError, ServerError
-    from .framing import Data
-    from .message import Message
-    from .protocol import HeadersInput, ServerErrorInfo
+    from ..core import Core
+    from ..errors import PermissionDeniedError, ServerError
+    from ..framing import Data
+    from ..message import Message
+    from ..protocol import HeadersInput, ServerErrorInfo
 
 RETURN = 2.0  # seconds that those who reply have to connect again, when a request is repeated
 PAUSE = 0.05  # seconds between two questions then

@@ -15,8 +15,8 @@ from zio.lowlevel import Fiber, Job, current_holder
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from .core import Core
-    from .message import Message
+    from ..core import Core
+    from ..message import Message
     from .pending import Pending
     from .subscription import Subscription
 

@@ -9,7 +9,7 @@ from greenlet import getcurrent
 from zio.lowlevel import CANCELLED, Fiber, Waiter, WaitQueue, current_holder
 
 if TYPE_CHECKING:
-    from .core import Core
+    from ..core import Core
     from .handlers import HandlerRunner
     from .subscription import Subscription
 

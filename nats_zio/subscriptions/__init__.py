@@ -1,0 +1,7 @@
+"""Subscriptions: the table of them, what waits in each of them, who takes it, and what the limits do."""
+
+from .backpressure import ReaderGate
+from .subscribing import SubscriptionTable, Terms
+from .subscription import Subscription
+
+__all__ = ["ReaderGate", "Subscription", "SubscriptionTable", "Terms"]
