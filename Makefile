@@ -96,6 +96,7 @@ format: $(VENV)/stamp-dev
 
 types: $(VENV)/stamp-dev
 	$(BIN)/mypy
+	$(BIN)/mypy --config-file= --strict examples/runtime/*.py
 
 layers: $(VENV)/stamp-dev
 	$(BIN)/lint-imports

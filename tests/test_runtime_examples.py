@@ -66,6 +66,13 @@ def test_every_example_is_run_here() -> None:
     assert [path.name for path in FOLDER.glob("*.py") if f'"{path.name}"' not in source] == []
 
 
+def test_every_example_is_in_the_list_of_examples() -> None:
+    listed = (FOLDER.parent / "README.md").read_text()
+    programs = [path for path in FOLDER.parent.rglob("*.py") if not path.name.startswith("_")]
+    assert len(programs) > 10
+    assert [path.name for path in programs if f"]({path.relative_to(FOLDER.parent).as_posix()})" not in listed] == []
+
+
 def test_echo() -> None:
     assert output("echo.py") == "100 clients, 2,000,000 bytes echoed\n"
 

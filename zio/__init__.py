@@ -5,7 +5,7 @@ Part of the distribution ``nats-zio``. (A project of the same name on PyPI is un
 
 from typing import TYPE_CHECKING, Any
 
-from . import debug, fs, lowlevel, net, testing
+from . import debug, fs, lowlevel, net
 from ._core import (
     BlockingNotAllowed,
     BrokenLock,
@@ -40,7 +40,7 @@ from .tasks import current_task, maybe_pause, now, pause, sleep, spawn
 from .threads import from_thread, to_thread
 
 if TYPE_CHECKING:
-    from . import process
+    from . import process, testing
 
 __distribution__ = "nats-zio"  # by which nats_zio tells this package from the unrelated one
 
@@ -101,8 +101,8 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    if name == "process":  # only who starts programs pays for importing subprocess
+    if name in {"process", "testing"}:  # only who starts programs, or tests them, pays for importing what that needs
         from importlib import import_module
 
-        return import_module(".process", __name__)
+        return import_module(f".{name}", __name__)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import random
-import tempfile
 from typing import TYPE_CHECKING, Any
 from zlib import crc32
 
@@ -138,6 +137,8 @@ def _several_buffers(one: Stream, other: Stream) -> None:
 
 def _a_part_of_a_file(one: Stream, other: Stream) -> None:
     """send_file sends a part of a file, whose own position does not count; EOFError if it is too short."""
+    import tempfile
+
     content = random.Random(4).randbytes(300_000)
     with tempfile.TemporaryFile() as file:
         file.write(content)
