@@ -129,6 +129,46 @@ def test_the_fixture_zio_network_is_the_network_of_the_test(run: Run) -> None:
     result.assert_outcomes(passed=1)
 
 
+def test_a_marked_test_may_be_parametrized_by_hypothesis(run: Run) -> None:
+    result = run(
+        """
+        from hypothesis import given, settings, strategies as st
+
+        @pytest.mark.zio(virtual=True)
+        @settings(deadline=None)
+        @given(st.integers(1, 3600))
+        def test_any_time(seconds):
+            begin = zio.now()
+            zio.sleep(seconds)
+            assert zio.now() - begin == seconds
+
+        @pytest.mark.zio(virtual=True)
+        @settings(deadline=None, database=None)
+        @given(st.integers(1, 3600))
+        def test_found(seconds):
+            zio.sleep(seconds)
+            assert seconds < 100
+        """
+    )
+    result.assert_outcomes(passed=1, failed=1)
+    result.stdout.fnmatch_lines(["*seconds=100,*"])
+
+
+def test_the_order_may_come_from_the_environment(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    text = """
+        @pytest.mark.zio
+        def test_order():
+            done = []
+            with zio.TaskGroup() as group:
+                for number in range(10):
+                    group.spawn(done.append, number)
+            assert done == list(range(10))
+        """
+    run(text).assert_outcomes(passed=1)
+    monkeypatch.setenv("ZIO_SCHED_SEED", "1")
+    run(text).assert_outcomes(failed=1)
+
+
 def test_a_failed_marked_test_fails_as_any_other(run: Run) -> None:
     result = run(
         """
