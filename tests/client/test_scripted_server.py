@@ -219,6 +219,21 @@ def test_it_closes_after_any_byte() -> None:
     simulated(test)
 
 
+def test_it_closes_after_what_is_being_written_if_that_is_more() -> None:
+    def test(server: ScriptedServer, nc: nats_zio.Client) -> None:
+        seen = nc.events()
+        client = server.clients[0]
+        down = client.stream.connection.down  # type: ignore[attr-defined]
+        down.allow(10)
+        client.send(b"MSG a 1 1\r\nx\r\n")
+        wait_all_parked()
+        client.close_after(3)
+        down.allow(None)
+        assert isinstance(seen.recv(timeout=1), events.Disconnected)
+
+    simulated(test)
+
+
 def test_who_takes_nothing_for_too_long_is_cut_off() -> None:
     """As by the write deadline of a real server: without a word."""
 

@@ -219,8 +219,8 @@ class ServedClient:
                 self.abort()
                 return
             start += len(piece)
-            if self._left is not None:
-                self._left -= len(piece)
+            if self._left is not None:  # it may have been set to less meanwhile
+                self._left = max(self._left - len(piece), 0)
 
     def watch(self) -> None:
         """Ping the client when it is silent, and end the connection when it does not answer."""
