@@ -34,8 +34,9 @@ _ALWAYS_SHORT = _MAX_NAME // 4  # characters that stay below the limit in any en
 _PLAIN = r"[^\x00-\x20\x7f.\ud800-\udfff]"
 _LITERAL_TOKEN = rf"(?:[^\x00-\x20\x7f.\ud800-\udfff*>]{_PLAIN}*+|[*>]{_PLAIN}++)"
 _TOKEN = rf"{_PLAIN}++"
-_PUBLISH = re.compile(rf"{_LITERAL_TOKEN}(?:\.{_LITERAL_TOKEN})*+")
-_SUBSCRIBE = re.compile(rf"(?:(?!>\.){_TOKEN}\.)*+{_TOKEN}")
+# No possessive quantifier after a group: until 3.11.4 one that ends in the middle of the group goes on from there.
+_PUBLISH = re.compile(rf"{_LITERAL_TOKEN}(?:\.{_LITERAL_TOKEN})*")
+_SUBSCRIBE = re.compile(rf"(?:(?!>\.){_TOKEN}\.)*{_TOKEN}")
 _QUEUE = re.compile(r"[^\x00-\x20\x7f\ud800-\udfff]++")
 
 
