@@ -68,6 +68,8 @@ def test_a_cancelled_wait_gives_its_number_back() -> None:
         first = zio.spawn(block, 1, "cancelled")
         wait_all_parked()
         first.cancel()
+        with pytest.raises(zio.Cancelled):
+            first.join()
         second = zio.spawn(block, 1, "tried again")
         with seq(0):
             pass
