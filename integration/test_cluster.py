@@ -42,8 +42,8 @@ def test_a_node_is_killed_under_traffic(cluster: ClusterContainers, subject: str
 def test_rolling_restart_under_traffic(cluster: ClusterContainers, subject: str) -> None:
     """As an upgrade does it: each server sends its clients away, ends, is started again, the cluster becomes whole.
 
-    No queue groups here: a member that leaves may have been chosen for a message on its way, and then the servers pass that
-    on to another one, and to the plain subscriptions beside that one once more.
+    No queue groups here: a member that leaves may have been chosen for a message on its way, and then the servers pass
+    that on to another one, and to the plain subscriptions beside that one once more.
     """
 
     def body() -> None:
