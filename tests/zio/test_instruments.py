@@ -76,6 +76,25 @@ def test_the_whole_life_of_a_task() -> None:
     ]
 
 
+def test_a_task_that_waits_for_data_is_parked_too() -> None:
+    """As in any other wait, though reading has its own way to it."""
+    log = Log("reader")
+
+    def main() -> None:
+        runtime().add_instrument(log)
+        with zio.net.listen("127.0.0.1", 0) as listener:
+            client = zio.net.connect("127.0.0.1", listener.port)
+            with client, listener.accept() as server:
+                reader = zio.spawn(server.recv, 10, name="reader")
+                wait_all_parked()
+                client.send_all(b"x")
+                assert reader.join() == b"x"
+
+    zio.run(main)
+    assert ("parked on SocketStream", "reader") in log.events
+    assert log.events[-2:] == [("running", "reader"), ("ended with None", "reader")]
+
+
 def test_tasks_of_a_group_their_errors_and_those_that_never_run() -> None:
     log = Log()
 

@@ -364,11 +364,11 @@ def test_two_in_quick_succession_still_run_every_finally() -> None:
     runtime = zio.Runtime()
 
     def press_twice() -> None:
-        # Raised by the hub itself, so that both handlers run before it delivers anything.
+        # Raised by the hub itself, and ordered there, so that both handlers run before it delivers anything.
         runtime.loop.post(signal.raise_signal, signal.SIGINT)
         runtime.loop.post(signal.raise_signal, signal.SIGINT)
 
-    with Helper(asleep(runtime), press_twice), pytest.raises(KeyboardInterrupt):
+    with Helper(asleep(runtime), lambda: runtime.loop.post(press_twice)), pytest.raises(KeyboardInterrupt):
         runtime.run(main)
     assert log == ["main", "child"]
 

@@ -203,6 +203,18 @@ def test_a_recv_with_decrypted_data_left_does_not_wait_for_the_peer() -> None:
     run(main)
 
 
+def test_a_recv_of_nothing_does_not_wait_for_the_peer() -> None:
+    def main() -> None:
+        client, server = both()
+        client.send_all(b"abc")
+        assert server.recv(10) == b"abc"
+        with zio.timeout(10):
+            assert server.recv(0) == b""
+            assert server.recv_into(bytearray()) == 0
+
+    run(main)
+
+
 def test_tls_within_tls() -> None:
     def main() -> None:
         client, server = both()

@@ -137,7 +137,7 @@ class TLSStream(Stream):
             data, self._rest = self._rest[:n], self._rest[n:]
             return data
         while True:
-            if not self._drained or self._closed:
+            if n <= 0 or not self._drained or self._closed:
                 with self._lock:
                     plain = self._decrypt(n)
                 if plain is not None:
