@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar
 from greenlet import getcurrent
 
 from ._core import (
+    ARMED,
     FAILED,
+    NO_LOOP,
     TIMED_OUT,
     WOKEN,
     Cancelled,
@@ -19,6 +21,7 @@ from ._core import (
     Waiter,
     WaitQueue,
     WouldBlock,
+    current_fiber,
 )
 from .selecting import SelectWaiter
 
@@ -26,6 +29,8 @@ if TYPE_CHECKING:
     from ._core import Loop
 
 T = TypeVar("T")
+
+UNCOUNTED = 1024  # items a task can send, to a channel that nobody receives from, without using up its time slice
 
 
 class Channel(Homed, Generic[T]):
@@ -36,7 +41,7 @@ class Channel(Homed, Generic[T]):
     ``len()`` is the number of buffered items.
     """
 
-    __slots__ = ("_buffer", "_closed", "_receivers", "_senders", "capacity")
+    __slots__ = ("_buffer", "_closed", "_receivers", "_room", "_senders", "capacity")
 
     def __init__(self, capacity: float = 0) -> None:
         if not (capacity == inf or (isinstance(capacity, int) and capacity >= 0)):
@@ -47,6 +52,7 @@ class Channel(Homed, Generic[T]):
         self._receivers = WaitQueue()
         self._senders = WaitQueue()  # their waiters carry the item as value until claimed
         self._closed = False
+        self._room = min(capacity, UNCOUNTED)  # how many items are sent without a look at what is rare; -1 when closed
 
     @property
     def closed(self) -> bool:
@@ -59,19 +65,17 @@ class Channel(Homed, Generic[T]):
         ``timeout`` in seconds: TimeoutError. ChannelClosed if the channel is or gets closed. When it raises,
         Cancelled included, the item was not sent.
         """
-        fiber = getcurrent()
-        if type(fiber) is not Fiber or fiber.loop is not self._loop:
+        # The hottest path of the package: written out, and in an order in which a closed channel, which has no receivers
+        # and no room, is noticed last.
+        try:
+            loop = (fiber := current_fiber()).loop
+        except AttributeError:  # not in a task
+            loop = NO_LOOP
+        if loop is not self._loop:
             self._elsewhere(self.send, item, timeout)
             return
-        loop = fiber.loop
-        budget = loop.budget
-        if budget <= 0:
+        if loop.budget <= 0:
             loop.checkpoint(fiber)
-        else:
-            loop.budget = budget - 1
-        if self._closed:
-            raise ChannelClosed("send on a closed channel", source=self)
-        # The queues are looked into here without calls: this is the hottest path of the package.
         receivers = self._receivers.items
         while receivers:
             waiter = receivers.popleft()
@@ -81,10 +85,23 @@ class Channel(Homed, Generic[T]):
                 waiter.source = self
                 loop.ready.append(waiter.fiber)
                 return
-        if len(self._buffer) < self.capacity:
-            self._buffer.append(item)
+        buffer = self._buffer
+        if len(buffer) < self._room:  # takes nothing from the budget: receiving does, or a full buffer ends it
+            buffer.append(item)
             return
-        waiter = Waiter(fiber, self)
+        loop.budget -= 1
+        if self._closed:
+            raise ChannelClosed("send on a closed channel", source=self)
+        if len(buffer) < self.capacity:
+            buffer.append(item)
+            return
+        waiter = fiber.spare
+        if waiter is None:
+            waiter = Waiter(fiber, self)
+        else:
+            fiber.spare = None
+            waiter.state = ARMED
+            waiter.what = self
         waiter.value = item
         self._senders.items.append(waiter)
         state = loop.park(waiter) if timeout is None else loop.park_for(waiter, timeout)
@@ -102,10 +119,12 @@ class Channel(Homed, Generic[T]):
         ``timeout`` in seconds: TimeoutError. ChannelClosed when the channel is closed and empty. When it
         raises, Cancelled included, no item was taken.
         """
-        fiber = getcurrent()
-        if type(fiber) is not Fiber or fiber.loop is not self._loop:
+        try:
+            loop = (fiber := current_fiber()).loop
+        except AttributeError:
+            loop = NO_LOOP
+        if loop is not self._loop:
             return self._elsewhere(self.recv, timeout)  # type: ignore[no-any-return]
-        loop = fiber.loop
         budget = loop.budget
         if budget <= 0:
             loop.checkpoint(fiber)
@@ -123,11 +142,38 @@ class Channel(Homed, Generic[T]):
                 return self._taken_from(sender)
         if self._closed:
             raise ChannelClosed("the channel is closed and empty", source=self)
-        waiter = Waiter(fiber, self)
+        waiter = fiber.spare
+        if waiter is None:
+            waiter = Waiter(fiber, self)
+        else:
+            fiber.spare = None
+            waiter.state = ARMED
+            waiter.what = self
         self._receivers.items.append(waiter)
-        state = loop.park(waiter) if timeout is None else loop.park_for(waiter, timeout)
+        ready = loop.ready
+        if timeout is not None:
+            state = loop.park_for(waiter, timeout)
+        elif ready and loop.budget > 0:  # loop.park, written out
+            item = ready.popleft()
+            if type(item) is Fiber:
+                fiber.waiter = waiter
+                item.switch()
+                fiber.waiter = None
+                if fiber.cancelled:
+                    loop.budget = 0
+                state = waiter.state
+            else:
+                ready.appendleft(item)
+                state = loop.park(waiter)
+        else:
+            state = loop.park(waiter)
         if state == WOKEN:
-            return waiter.value if timeout is None else waiter.take()  # type: ignore[no-any-return]
+            item = waiter.value
+            waiter.value = None
+            if timeout is None:
+                waiter.what = waiter.source = None
+                fiber.spare = waiter
+            return item
         self._receivers.discard(waiter)
         if state == FAILED:
             raise waiter.value
@@ -190,6 +236,7 @@ class Channel(Homed, Generic[T]):
             self._buffer.clear()
         if not self._closed:
             self._closed = True
+            self._room = -1
             self._senders.fail_all(lambda: ChannelClosed("the channel was closed", source=self))
             self._receivers.fail_all(lambda: ChannelClosed("the channel was closed", source=self))
 

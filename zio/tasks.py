@@ -126,7 +126,21 @@ def pause() -> None:
     """Let other ready tasks run first. A cancel point."""
     fiber = getcurrent()
     if type(fiber) is Fiber:
-        fiber.loop.pause(fiber)
+        loop = fiber.loop
+        ready = loop.ready
+        budget = loop.budget
+        if ready and budget > 0:  # loop.pause, written out
+            item = ready.popleft()
+            if type(item) is Fiber:
+                loop.budget = budget - 1
+                ready.append(fiber)
+                item.switch()
+                if fiber.cancelled:
+                    loop.budget = 0
+                    raise Cancelled
+                return
+            ready.appendleft(item)
+        loop.pause(fiber)
     else:
         _sleep_in_thread(0)
         time.sleep(0)

@@ -19,7 +19,7 @@ from .errors import (
     WouldBlock,
     WrongLoop,
 )
-from .fiber import Fiber
+from .fiber import NO_LOOP, Fiber, current_fiber
 from .foreign import (
     RuntimeThread,
     call_elsewhere,
@@ -44,6 +44,7 @@ __all__ = [
     "ARMED",
     "CANCELLED",
     "FAILED",
+    "NO_LOOP",
     "READ",
     "TIMED_OUT",
     "WOKEN",
@@ -78,6 +79,7 @@ __all__ = [
     "WrongLoop",
     "background",
     "call_elsewhere",
+    "current_fiber",
     "current_holder",
     "current_owner",
     "edit_elsewhere",

@@ -2,16 +2,26 @@
 
 Making a greenlet costs 8-10 µs, running a task on a parked one 0.6 µs; so a fiber whose task has ended
 takes the next task, or waits in the loop's pool. ``type(getcurrent()) is Fiber and g.loop is self.loop`` is
-the whole test of rule 0: this code runs in a task of that loop.
+the whole test of rule 0: this code runs in a task of that loop. The hottest calls save the test of the type (17 of
+150 ns)::
+
+    try:
+        loop = (fiber := current_fiber()).loop
+    except AttributeError:  # not in a task
+        loop = NO_LOOP
+    if loop is not self._loop:
+        return self._elsewhere(self.recv, timeout)
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
-from greenlet import _greenlet, greenlet
+from greenlet import _greenlet, getcurrent, greenlet
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from .scheduler import Loop
     from .task import Task
     from .waiter import Waiter
@@ -26,15 +36,21 @@ _greenlet.enable_optional_cleanup(False)
 class Fiber(greenlet):
     """A greenlet of one loop, with the task it runs now and the wait that task is parked in."""
 
-    __slots__ = ("cancelled", "loop", "task", "waiter")
+    __slots__ = ("cancelled", "loop", "spare", "task", "waiter")
 
     def __init__(self, loop: Loop) -> None:
         super().__init__(None, loop.hub)
         self.loop = loop
         self.task: Task[Any] | None = None
         self.waiter: Waiter | None = None
+        self.spare: Waiter | None = None  # for its next wait: see waiter.py
         # Whether the task's innermost scope is cancelled; while it is, the loop's budget is zero when the task runs.
         self.cancelled = False
 
     def run(self) -> None:
         self.loop.fiber_main(self)
+
+
+# Outside of tasks it gives some other greenlet, whose ``loop`` is an AttributeError.
+current_fiber = cast("Callable[[], Fiber]", getcurrent)
+NO_LOOP: Any = object()

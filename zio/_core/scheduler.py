@@ -182,9 +182,7 @@ class Loop:
         """Wait until ``waiter`` is claimed; its state. The caller has armed it and disarms it unless WOKEN."""
         fiber = waiter.fiber
         fiber.waiter = waiter
-        budget = self.budget
-        if budget > 0:
-            self.budget = budget - 1
+        if self.budget > 0:
             ready = self.ready
             while ready:
                 item = ready.popleft()
@@ -274,9 +272,12 @@ class Loop:
 
     def pause(self, fiber: Fiber) -> None:
         """To the end of the ready queue; the hub polls only when the budget is spent."""
-        if self.budget <= 0 and self.checkpoint(fiber):
-            return
-        self.budget -= 1
+        budget = self.budget
+        if budget <= 0:
+            if self.checkpoint(fiber):
+                return
+            budget = self.budget
+        self.budget = budget - 1
         ready = self.ready
         if ready:
             item = ready.popleft()

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from typing import Self
 
-from greenlet import getcurrent
-
-from .._core import TIMED_OUT, WOKEN, Cancelled, Fiber, Homed, Waiter, WaitQueue
+from .._core import ARMED, NO_LOOP, TIMED_OUT, WOKEN, Cancelled, Fiber, Homed, Waiter, WaitQueue, current_fiber
 
 
 class Semaphore(Homed):
@@ -30,10 +28,12 @@ class Semaphore(Homed):
 
         When it raises, Cancelled included, no permit was taken.
         """
-        fiber = getcurrent()
-        if type(fiber) is not Fiber or fiber.loop is not self._loop:
+        try:
+            loop = (fiber := current_fiber()).loop
+        except AttributeError:  # not in a task
+            loop = NO_LOOP
+        if loop is not self._loop:
             return self._elsewhere(self.acquire, blocking, timeout)  # type: ignore[no-any-return]
-        loop = fiber.loop
         budget = loop.budget
         if budget <= 0:
             loop.checkpoint(fiber)
@@ -44,11 +44,36 @@ class Semaphore(Homed):
             return True
         if not blocking:
             return False
-        waiter = Waiter(fiber, self)
+        waiter = fiber.spare
+        if waiter is None:
+            waiter = Waiter(fiber, self)
+        else:
+            fiber.spare = None
+            waiter.state = ARMED
+            waiter.what = self
         waiters = self._waiters
         waiters.items.append(waiter)
-        state = loop.park(waiter) if timeout is None else loop.park_for(waiter, timeout)
+        ready = loop.ready
+        if timeout is not None:
+            state = loop.park_for(waiter, timeout)
+        elif ready and loop.budget > 0:  # loop.park, written out
+            item = ready.popleft()
+            if type(item) is Fiber:
+                fiber.waiter = waiter
+                item.switch()
+                fiber.waiter = None
+                if fiber.cancelled:
+                    loop.budget = 0
+                state = waiter.state
+            else:
+                ready.appendleft(item)
+                state = loop.park(waiter)
+        else:
+            state = loop.park(waiter)
         if state == WOKEN:
+            if timeout is None:
+                waiter.what = None
+                fiber.spare = waiter
             return True
         waiters.discard(waiter)
         if state == TIMED_OUT and not fiber.cancelled:
@@ -59,15 +84,18 @@ class Semaphore(Homed):
         """Give back ``n`` permits. Never blocks."""
         if n < 1:
             raise ValueError(f"release needs a count from 1 up, not {n}")
-        fiber = getcurrent()
-        if type(fiber) is Fiber and fiber.loop is self._loop:
+        try:
+            loop = current_fiber().loop
+        except AttributeError:
+            loop = NO_LOOP
+        if loop is self._loop:
             if n == 1 and self._max is None:  # the usual case, written out
                 waiters = self._waiters.items
                 while waiters:
                     waiter = waiters.popleft()
                     if not waiter.state:
                         waiter.state = WOKEN
-                        fiber.loop.ready.append(waiter.fiber)
+                        loop.ready.append(waiter.fiber)
                         return
                 self._value += 1
                 return
