@@ -65,8 +65,8 @@ class Channel(Homed, Generic[T]):
         ``timeout`` in seconds: TimeoutError. ChannelClosed if the channel is or gets closed. When it raises,
         Cancelled included, the item was not sent.
         """
-        # The hottest path of the package: written out, and in an order in which a closed channel, which has no receivers
-        # and no room, is noticed last.
+        # The hottest path of the package: written out, and in an order in which a closed channel, which has no
+        # receivers and no room, is noticed last.
         try:
             loop = (fiber := current_fiber()).loop
         except AttributeError:  # not in a task
@@ -89,19 +89,14 @@ class Channel(Homed, Generic[T]):
         if len(buffer) < self._room:  # takes nothing from the budget: receiving does, or a full buffer ends it
             buffer.append(item)
             return
-        loop.budget -= 1
+        if loop.budget > 0:
+            loop.budget -= 1
         if self._closed:
             raise ChannelClosed("send on a closed channel", source=self)
         if len(buffer) < self.capacity:
             buffer.append(item)
             return
-        waiter = fiber.spare
-        if waiter is None:
-            waiter = Waiter(fiber, self)
-        else:
-            fiber.spare = None
-            waiter.state = ARMED
-            waiter.what = self
+        waiter = Waiter(fiber, self)
         waiter.value = item
         self._senders.items.append(waiter)
         state = loop.park(waiter) if timeout is None else loop.park_for(waiter, timeout)

@@ -6,7 +6,18 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from greenlet import getcurrent
 
-from ._core import FAILED, Cancelled, CancelScope, Fiber, Task, Waiter, WaitQueue, call_elsewhere, here
+from ._core import (
+    FAILED,
+    Cancelled,
+    CancelScope,
+    Fiber,
+    Task,
+    Waiter,
+    WaitQueue,
+    call_elsewhere,
+    here,
+    inherited_context,
+)
 from .starting import Start
 from .sync import Semaphore
 
@@ -65,7 +76,7 @@ class TaskGroup:
         loop = self._loop()
         if self._places is not None:
             self._take_place(self._places)
-        task = Task(loop, self._scope, fn, args, name)
+        task = Task(loop, self._scope, fn, args, name, inherited_context())
         task.on_done = self._task_done
         loop.ready.append(task)
         return task
@@ -133,8 +144,9 @@ class TaskGroup:
             self._entering -= 1
 
     def _task_done(self, task: Task[Any]) -> None:
-        task.joined = True
         error = task.error
+        if error is not None:
+            task.joined = True
         # A Cancelled that nobody asked for is an error like any other: it must not vanish.
         if error is not None and not (isinstance(error, Cancelled) and task.cancelled):
             self._failed(error)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from ._core import CANCELLED, WOKEN, Cancelled, Task, Waiter, edit_elsewhere, here
+from ._core import CANCELLED, WOKEN, Cancelled, Task, Waiter, edit_elsewhere, here, inherited_context
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -34,7 +34,7 @@ class Start:
         self._called = False
         self._waiter: Waiter | None = Waiter(fiber, self)  # none any more when the call has returned
         name = name or getattr(fn, "__qualname__", type(fn).__name__)
-        task = Task(loop, parent, partial(fn, started=self.started), args, name)
+        task = Task(loop, parent, partial(fn, started=self.started), args, name, inherited_context())
         # Until it has started or ended: the frames of an error have this object, which must not have the error then.
         self._task: Task[Any] | None = task
         task.on_done = self._ended

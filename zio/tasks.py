@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from contextvars import copy_context
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from greenlet import getcurrent
@@ -38,9 +39,9 @@ def spawn(fn: Callable[..., T], *args: Any, name: str | None = None) -> Task[T]:
     if type(fiber) is Fiber:
         loop = fiber.loop
         root = loop.root
-        if root.cancel_called:
+        if root.cancelled:
             raise RuntimeClosed("the run is ending; no new tasks")
-        task = Task(loop, root, fn, args, name)
+        task = Task(loop, root, fn, args, name, copy_context() if fiber.gr_context else None)
         loop.ready.append(task)
         return task
     refuse_to_block_here(spawn)

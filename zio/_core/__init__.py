@@ -37,7 +37,7 @@ from .pool import Job, worker_loop
 from .runtime import Runtime, background, run, runtime_here, wait_done
 from .scheduler import Loop, here
 from .statistics import Statistics
-from .task import Task
+from .task import Task, inherited_context
 from .waiter import ARMED, CANCELLED, FAILED, TIMED_OUT, WOKEN, Waiter, WaitQueue
 
 __all__ = [
@@ -84,6 +84,7 @@ __all__ = [
     "current_owner",
     "edit_elsewhere",
     "here",
+    "inherited_context",
     "inner_packages",
     "move_on_after",
     "refuse_to_block_here",

@@ -28,19 +28,26 @@ if TYPE_CHECKING:
 class ScopeNode:
     """A place in the cancel tree: a scope, a task, or the base of a group."""
 
-    __slots__ = ("__weakref__", "cancel_called", "cancelled", "holder", "kids", "parent", "shielded")
+    # No more than a task needs: with 100,000 tasks each slot is 15 of the 1,300 ns that one takes.
+    __slots__ = ("__weakref__", "cancelled", "kids", "parent")
 
     parent: ScopeNode | None
     kids: dict[ScopeNode, None] | None  # insertion-ordered, for reproducible runs
-    holder: Holder | None  # the task or thread on whose stack this scope lies
 
     def __init__(self) -> None:
         self.parent = None
         self.kids = None
-        self.cancel_called = False
         self.cancelled = False
-        self.shielded = False
-        self.holder = None
+
+    @property
+    def shielded(self) -> bool:
+        """Whether a cancel of what is above stops here."""
+        return False
+
+    @property
+    def holder(self) -> Holder | None:
+        """The task or thread on whose stack this scope lies."""
+        return None
 
 
 class Holder(ScopeNode):
@@ -49,6 +56,10 @@ class Holder(ScopeNode):
     __slots__ = ("scope",)
 
     scope: ScopeNode  # the innermost scope; the holder itself if it has entered none
+
+    @property
+    def holder(self) -> Holder:
+        return self
 
     def cancel_arrived(self) -> None:
         """The innermost scope has become cancelled: end the wait this holder is in, if any."""
@@ -77,7 +88,7 @@ def spread_cancel(node: ScopeNode) -> None:
         holder.cancel_arrived()
 
 
-def adopt(parent: ScopeNode, node: ScopeNode) -> None:
+def adopt(parent: ScopeNode, node: CancelScope) -> None:
     node.parent = parent
     if parent.kids is None:
         parent.kids = {}
@@ -112,13 +123,25 @@ class CancelScope(ScopeNode):
     deadline that did so).
     """
 
-    __slots__ = ("_deadline", "_entered", "_loop", "_timer_at", "cancelled_caught", "timed_out")
+    __slots__ = (
+        "_deadline",
+        "_entered",
+        "_holder",
+        "_loop",
+        "_shielded",
+        "_timer_at",
+        "cancel_called",
+        "cancelled_caught",
+        "timed_out",
+    )
 
     sleeping = False  # for the timer heap
 
     def __init__(self, *, deadline: float | None = None, shield: bool = False) -> None:
         super().__init__()
-        self.shielded = shield
+        self.cancel_called = False
+        self._shielded = shield
+        self._holder: Holder | None = None
         self._deadline = _checked(deadline)
         self._timer_at: float | None = None
         self._loop: Loop | None = None
@@ -134,13 +157,21 @@ class CancelScope(ScopeNode):
     @deadline.setter
     def deadline(self, value: float | None) -> None:
         self._deadline = _checked(value)
-        if self.holder is not None:  # entered, and not left
+        if self._holder is not None:  # entered, and not left
             self._arm()
 
     @property
     def shield(self) -> bool:
         """Whether cancels from outside are kept away."""
-        return self.shielded
+        return self._shielded
+
+    @property
+    def shielded(self) -> bool:
+        return self._shielded
+
+    @property
+    def holder(self) -> Holder | None:
+        return self._holder
 
     @property
     def expired(self) -> bool:
@@ -200,7 +231,7 @@ class CancelScope(ScopeNode):
         if self._entered:
             raise RuntimeError("a cancel scope can be entered once only")
         holder = current_holder()
-        self.holder = holder
+        self._holder = holder
         self._loop = holder.loop
         self._entered = True  # before adopt looks at cancel_called; cancel, in another thread, goes the other way round
         adopt(holder.scope, self)
@@ -213,7 +244,7 @@ class CancelScope(ScopeNode):
     def __exit__(
         self, exc_type: type[BaseException] | None, exc: BaseException | None, tb: TracebackType | None
     ) -> bool:
-        holder, parent = self.holder, self.parent
+        holder, parent = self._holder, self.parent
         assert holder is not None
         assert parent is not None
         if holder is not current_holder() or holder.scope is not self:
@@ -230,9 +261,9 @@ class CancelScope(ScopeNode):
         assert parent.kids is not None
         del parent.kids[self]
         self.parent = None
-        self.holder = None
+        self._holder = None
         holder.scope_changed()
-        if exc is None or not self.cancel_called or (parent.cancelled and not self.shielded):
+        if exc is None or not self.cancel_called or (parent.cancelled and not self._shielded):
             return False
         if not _contains_cancelled(exc):
             return False
@@ -322,7 +353,6 @@ class ThreadHolder(Holder):
 
     def __init__(self) -> None:
         super().__init__()
-        self.holder = self
         self.scope = self
         self.loop = None
         self.blocked: Blocked | None = None

@@ -96,6 +96,7 @@ class ForeignCall:
             task._cancel()
 
     def _task_done(self, task: Task[Any]) -> None:
+        del self.loop.callers[task]
         error = task.error
         if error is None:
             self._finish(task.result(), None)
@@ -280,8 +281,7 @@ def edit_elsewhere(loop: Loop, fn: Callable[..., Any], *args: Any) -> Any:
 def current_owner() -> Holder:
     """On whose behalf the running code acts: the task, or for a posted call the caller elsewhere."""
     holder: Holder = current_holder()
-    owner: Holder | None = getattr(holder, "owner", None)
-    return owner or holder
+    return getattr(holder, "owner", holder)
 
 
 def waits_on(holder: Holder) -> object | None:

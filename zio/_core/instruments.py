@@ -44,7 +44,7 @@ class Instrument:
         """The task has ended; see ``task.error``. One that was cancelled before it began never ran."""
 
 
-_budget: Any = Loop.budget  # the slot itself
+_budget: Any = vars(Loop)["budget"]  # the slot itself
 
 
 class InstrumentedLoop(Loop):
@@ -54,7 +54,7 @@ class InstrumentedLoop(Loop):
 
     # The hottest calls park on their own while there is a budget. Here they see none, and call the methods below.
     @property
-    def budget(self) -> int:  # type: ignore[override]
+    def budget(self) -> int:
         return 0
 
     @budget.setter
@@ -143,8 +143,8 @@ def _init(
     parent: ScopeNode,
     fn: Callable[..., Any],
     args: tuple[Any, ...],
-    name: str | None = None,
-    context: Context | None = None,
+    name: str | None,
+    context: Context | None,
 ) -> None:
     _plain_init(task, loop, parent, fn, args, name, context)
     if not loop.instruments:

@@ -217,7 +217,7 @@ class Runtime:
             raise
         finally:
             if main.done and not loop.forked:
-                _cancel_all(loop.root)  # before any of them runs again, or for the first time
+                spread_cancel(loop.root)  # before any of them runs again, or for the first time
                 loop.run_until(loop.spawn(self._shut_down, parent=ScopeNode(), name="shutdown"))
 
     def _shut_down(self) -> None:
@@ -241,7 +241,7 @@ class Runtime:
             logger.exception("closing at the end of the run failed")
 
     def _cancel_and_join(self, node: ScopeNode) -> None:
-        _cancel_all(node)
+        spread_cancel(node)
         while node.kids:
             kid = next(iter(node.kids))
             assert isinstance(kid, Task)
@@ -254,11 +254,6 @@ def _refuse_nesting() -> None:
         raise RuntimeError("zio.run cannot be called inside a running zio task; spawn a task or call the function")
     if threading.get_ident() in foreign.loops_by_thread:
         raise RuntimeError("a zio runtime is running in this thread already")
-
-
-def _cancel_all(node: ScopeNode) -> None:
-    node.cancel_called = True
-    spread_cancel(node)
 
 
 class _Onlooker(Waiter):

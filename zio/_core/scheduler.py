@@ -28,7 +28,7 @@ from .errors import Cancelled, Deadlock, ForkedError, RuntimeClosed
 from .fiber import Fiber
 from .inbox import Inbox
 from .poller import make_poller
-from .task import RAISED, RETURNED, Task
+from .task import RAISED, RETURNED, Task, inherited_context
 from .timers import Timers
 from .waiter import CANCELLED, FAILED, TIMED_OUT, WOKEN, Waiter
 
@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from random import Random
 
+    from .cancel import Holder
     from .poller import Poller
 
 QUANTUM = 64  # operations between two looks at the clock
@@ -57,6 +58,7 @@ class Loop:
         "_thread_wakes",
         "_until",
         "budget",
+        "callers",
         "calls",
         "clock",
         "closed",
@@ -105,6 +107,7 @@ class Loop:
         self.root = ScopeNode()
         self.system = ScopeNode()
         self.calls = ScopeNode()
+        self.callers: dict[Task[Any], Holder] = {}  # on whose behalf each of the calls runs
         self.main: Task[Any] | None = None
         self.interrupted = False  # a KeyboardInterrupt waits for the main task
         # What could wake us apart from tasks, timers and sockets; a deadlock is certain only without any.
@@ -162,7 +165,7 @@ class Loop:
         context: Context | None = None,
     ) -> Task[Any]:
         """A new task at the end of the ready queue. Only in the loop's thread."""
-        task = Task(self, parent or self.root, fn, args, name, context)
+        task = Task(self, parent or self.root, fn, args, name, inherited_context() if context is None else context)
         self.ready.append(task)
         return task
 
@@ -170,10 +173,10 @@ class Loop:
         """A task that outlives the user's tasks: empty context, no scope of the caller. Only in the loop's thread."""
         return self.spawn(fn, args, parent=self.system, name=name, context=Context())
 
-    def start_call(self, fn: Callable[..., Any], args: tuple[Any, ...], owner: Any, context: Context) -> Task[Any]:
+    def start_call(self, fn: Callable[..., Any], args: tuple[Any, ...], owner: Holder, context: Context) -> Task[Any]:
         """The task of a posted call, in the context of its caller."""
         task = self.spawn(fn, args, parent=self.calls, context=context)
-        task.owner = owner
+        self.callers[task] = owner
         return task
 
     # Waiting. Every blocking call of the package ends up here.
@@ -304,21 +307,24 @@ class Loop:
                 raise RuntimeError(
                     "a fiber without a task was woken: a waiter was armed, and neither waited for nor disarmed"
                 )
-            fiber.gr_context = task.context
-            task.fiber = fiber
-            fiber.cancelled = task.cancelled
-            outcome: Any
-            if task.cancelled:
+            context = task.context
+            if context is not None or fiber.gr_context is not None:  # reading it costs less than writing it
+                fiber.gr_context = context
+            task.running_on = fiber
+            args = task.payload
+            outcome: Any = None
+            fiber.cancelled = cancelled = task.cancelled
+            if cancelled:
                 state, outcome = RAISED, Cancelled()
             else:
                 try:
                     # A call without * is run by the same C frame: less C stack to save for a parked task.
-                    if not task.args:
+                    if not args:
                         outcome = task.fn()  # type: ignore[misc]
-                    elif len(task.args) == 1:
-                        outcome = task.fn(task.args[0])  # type: ignore[misc]
+                    elif len(args) == 1:
+                        outcome = task.fn(args[0])  # type: ignore[misc]
                     else:
-                        outcome = task.fn(*task.args)  # type: ignore[misc]
+                        outcome = task.fn(*args)  # type: ignore[misc]
                     state = RETURNED
                 except BaseException as exc:
                     if isinstance(exc, GreenletExit) and (fiber.waiter is not None or self.closed):
@@ -333,13 +339,12 @@ class Loop:
             fiber.cancelled = False
             if task is self._until:
                 self.budget = 0
-            del task, outcome
-            fiber.task = None
             # Another task can start right here, on the same stack: no switch at all.
-            if ready and self.budget > 0:
+            budget = self.budget
+            if ready and budget > 0:
                 item = ready.popleft()
                 if type(item) is Task:
-                    self.budget -= 1
+                    self.budget = budget - 1
                     fiber.task = item
                     continue
                 if type(item) is not Fiber:
@@ -347,7 +352,8 @@ class Loop:
                     item = self.hub
             else:
                 item = self.hub
-            fiber.gr_context = None
+            del task, context, args, outcome  # kept in the pool they would be kept alive
+            fiber.gr_context = fiber.task = None
             if len(self._idle_fibers) >= POOL_CAP:
                 if item is not self.hub:
                     ready.appendleft(item)

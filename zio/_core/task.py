@@ -2,24 +2,31 @@
 
 from __future__ import annotations
 
-from contextvars import Context, copy_context
+from contextvars import copy_context
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from greenlet import getcurrent
 
 from .cancel import Holder, spread_cancel
 from .errors import Cancelled
-from .fiber import Fiber
+from .fiber import NO_LOOP, Fiber, current_fiber
 from .foreign import call_elsewhere
 from .waiter import CANCELLED, FAILED, TIMED_OUT, WOKEN, Waiter
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from contextvars import Context
 
     from .cancel import ScopeNode
     from .scheduler import Loop
 
 T = TypeVar("T")
+
+
+def inherited_context() -> Context | None:
+    """For a task that is spawned here."""
+    return copy_context() if getcurrent().gr_context else None
+
 
 PENDING = 0
 RETURNED = 1
@@ -33,20 +40,21 @@ class Task(Holder, Generic[T]):
     gives its result.
     """
 
+    running_on: Fiber | None
+
+    # What is not set by ``__init__`` costs nothing: see ScopeNode.
     __slots__ = (
-        "joined",
-        "_outcome",
+        "_joined",  # not set: False
+        "_name",  # not set: none was given
         "_state",
-        "_traceback",
+        "_traceback",  # only of a task that failed
         "_waiters",
-        "args",
         "context",
-        "fiber",
         "fn",
         "loop",
-        "name",
         "on_done",
-        "owner",
+        "payload",  # the arguments, and when it has ended the outcome
+        "running_on",  # not set: it has not started
     )
 
     def __init__(
@@ -55,29 +63,22 @@ class Task(Holder, Generic[T]):
         parent: ScopeNode,
         fn: Callable[..., T],
         args: tuple[Any, ...],
-        name: str | None = None,
-        context: Context | None = None,
+        name: str | None,
+        context: Context | None,
     ) -> None:
         # Written out, without super(): spawning is a hot path.
         self.loop = loop
         self.fn: Callable[..., T] | None = fn
-        self.args = args
-        self.name = name or ""
-        if context is None and getcurrent().gr_context:
-            context = copy_context()
+        self.payload: Any = args
+        if name:
+            self._name = name
         # None is an empty one, made when needed: with 100,000 tasks the collector spent a quarter of its time on them.
         self.context = context
-        self.fiber: Fiber | None = None
-        self.owner: Holder | None = None  # on whose behalf a posted call runs
         self.on_done: Callable[[Task[Any]], None] | None = None
         self._state = PENDING
-        self._outcome: Any = None
         self._waiters: list[Waiter] | None = None
-        self.joined = False
         self.kids = None
-        self.cancel_called = False
-        self.shielded = False
-        self.holder = self.scope = self
+        self.scope = self
         self.parent = parent
         self.cancelled = parent.cancelled
         kids = parent.kids
@@ -87,6 +88,38 @@ class Task(Holder, Generic[T]):
             kids[self] = None
 
     # For users.
+
+    @property
+    def name(self) -> str:
+        """As given; empty if none was."""
+        try:
+            return self._name
+        except AttributeError:
+            return ""
+
+    @name.setter
+    def name(self, name: str) -> None:
+        self._name = name
+
+    @property
+    def fiber(self) -> Fiber | None:
+        """What it runs on; None before it starts and after its end."""
+        try:
+            return self.running_on
+        except AttributeError:
+            return None
+
+    @property
+    def joined(self) -> bool:
+        """Whether anybody has seen, or will see, how it ended."""
+        try:
+            return self._joined
+        except AttributeError:
+            return False
+
+    @joined.setter
+    def joined(self, joined: bool) -> None:
+        self._joined = joined
 
     @property
     def done(self) -> bool:
@@ -109,12 +142,14 @@ class Task(Holder, Generic[T]):
         ``timeout`` is in seconds; TimeoutError when it passes. Cancelling the joiner leaves the task alone.
         A task that was cancelled raises Cancelled here.
         """
-        fiber = getcurrent()
-        if type(fiber) is not Fiber or fiber.loop is not self.loop:
+        try:
+            loop = (fiber := current_fiber()).loop
+        except AttributeError:  # not in a task
+            loop = NO_LOOP
+        if loop is not self.loop:
             if self._state == PENDING or self.loop.is_here():
                 return call_elsewhere(self.loop, self.join, timeout)  # type: ignore[no-any-return]
             return self.result()
-        loop = self.loop
         budget = loop.budget
         if budget <= 0:
             loop.checkpoint(fiber)
@@ -137,28 +172,28 @@ class Task(Holder, Generic[T]):
                     raise waiter.value
                 raise Cancelled
             del waiter
-        self.joined = True
+        self._joined = True
         if self._state == RETURNED:
-            return self._outcome  # type: ignore[no-any-return]
+            return self.payload  # type: ignore[no-any-return]
         try:
-            raise self._outcome.with_traceback(self._traceback)
+            raise self.payload.with_traceback(self._traceback)
         finally:
             del self  # the error's traceback has this frame: no cycle
 
     def result(self) -> T:
         """The result of a task that has ended, or raise its error."""
-        self.joined = True
+        self._joined = True
         if self._state == RAISED:
             try:
-                raise self._outcome.with_traceback(self._traceback)
+                raise self.payload.with_traceback(self._traceback)
             finally:
                 del self  # as in join
-        return self._outcome  # type: ignore[no-any-return]
+        return self.payload  # type: ignore[no-any-return]
 
     @property
     def error(self) -> BaseException | None:
         """What ended the task, None if it returned or runs still."""
-        return self._outcome if self._state == RAISED else None
+        return self.payload if self._state == RAISED else None
 
     # For select.
 
@@ -188,9 +223,13 @@ class Task(Holder, Generic[T]):
 
     # For the cancel tree.
 
+    @property
+    def owner(self) -> Holder:
+        """On whose behalf it runs: the caller elsewhere of a posted call, else itself."""
+        return self.loop.callers[self] if self.parent is self.loop.calls else self
+
     def _cancel(self) -> None:
-        if self._state == PENDING and not self.cancel_called:
-            self.cancel_called = True
+        if self._state == PENDING:
             spread_cancel(self)
 
     def cancel_arrived(self) -> None:
@@ -219,23 +258,22 @@ class Task(Holder, Generic[T]):
 
     def finish(self, state: int, outcome: Any) -> None:
         """The function has ended: record it, wake the joiners, tell the group."""
-        self._outcome = outcome
+        self.payload = outcome
         self._state = state  # last: another thread that sees it reads the outcome without asking
         if state == RAISED:
             self._traceback = outcome.__traceback__  # without those who join
-            self.name = self._title()  # for the report, which comes when the function is forgotten
+            self._name = self._title()  # for the report, which comes when the function is forgotten
         self.fn = None
-        self.args = ()
-        self.fiber = None
+        self.running_on = None
         self.context = None  # an ended task keeps nothing alive,
-        self.holder = self.scope = None  # type: ignore[assignment]  # not even itself
+        self.scope = None  # type: ignore[assignment]  # not even itself
         del self.parent.kids[self]  # type: ignore[union-attr]
         waiters = self._waiters
         if waiters is not None:
             self._waiters = None
             for waiter in waiters:
                 if waiter.wake(None, self):
-                    self.joined = True
+                    self._joined = True
         on_done = self.on_done
         if on_done is not None:
             self.on_done = None
@@ -246,6 +284,7 @@ class Task(Holder, Generic[T]):
         return f"<Task {self._title()} {state[self._state]} at {id(self):#x}>"
 
     def _title(self) -> str:
-        if self.name or self.fn is None:
-            return self.name
+        name = self.name
+        if name or self.fn is None:
+            return name
         return getattr(self.fn, "__qualname__", "") or type(self.fn).__name__

@@ -1,9 +1,15 @@
 """The one park-and-wake protocol that every primitive and ``select`` use.
 
-A wait is one :class:`Waiter`, made for this wait and never used again. It is *armed* on one source (or
-several, for ``select``), the task parks, and whoever ends the wait first **claims** the waiter by moving
-``state`` away from ARMED; later wakers see that and leave it alone. So a wait ends exactly once, and a
-value that was handed over with the claim cannot be lost to a timeout or cancel that comes later.
+A wait is one :class:`Waiter`. It is *armed* on one source (or several, for ``select``), the task parks, and
+whoever ends the wait first **claims** the waiter by moving ``state`` away from ARMED; later wakers see that
+and leave it alone. So a wait ends exactly once, and a value that was handed over with the claim cannot be
+lost to a timeout or cancel that comes later.
+
+A waiter is made for one wait and not used again: when that has ended, a queue or the heap of timers may still
+hold it. The hottest calls (receiving, a semaphore) spare themselves the 130 ns: if nobody else can have the
+waiter, because it was on one queue only, without a timeout, and was taken from there to be woken, they leave it
+as ``fiber.spare``. Whoever uses that one takes it away first, so that a destructor that waits in between makes
+one of its own.
 
 Wakers do the claim inline, since it is three assignments on the hottest path of all::
 

@@ -25,7 +25,7 @@ class RLock(Lock):
         fiber = getcurrent()
         if type(fiber) is not Fiber or fiber.loop is not self._loop:
             return self._elsewhere(self.acquire, blocking, timeout)  # type: ignore[no-any-return]
-        if self._owner is (fiber.task.owner or fiber.task):  # type: ignore[union-attr]
+        if self._owner is fiber.task.owner:  # type: ignore[union-attr]
             loop = fiber.loop
             if loop.budget <= 0:
                 loop.checkpoint(fiber)

@@ -62,7 +62,7 @@ class RWLock(Homed):
             loop.checkpoint(fiber)
         else:
             loop.budget -= 1
-        me = fiber.task.owner or fiber.task  # type: ignore[union-attr]
+        me = fiber.task.owner  # type: ignore[union-attr]
         if self._writer is me:
             raise RuntimeError(f"{me!r} holds {self!r} for writing already")
         if me in self._readers:
