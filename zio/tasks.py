@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from contextvars import copy_context
+from math import inf
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from greenlet import getcurrent
@@ -14,8 +15,8 @@ from ._core import (
     Cancelled,
     Fiber,
     RuntimeClosed,
+    Sleeper,
     Task,
-    Waiter,
     background,
     current_holder,
     here,
@@ -66,21 +67,41 @@ def sleep(seconds: float) -> None:
         loop.checkpoint(fiber)
     else:
         loop.budget -= 1
-    waiter = Waiter(fiber, _Sleep(seconds), True)
-    if loop.park_for(waiter, seconds) != TIMED_OUT:
-        raise waiter.value or Cancelled
+    waiter = Sleeper(fiber, _Sleep(seconds))
+    if seconds != inf:
+        deadline = loop.clock.now() + seconds
+        if deadline != deadline:
+            raise ValueError("sleep() needs a number of seconds, not NaN")
+        loop.timers.push(deadline, waiter)
+    ready = loop.ready
+    if ready and loop.budget > 0:
+        # loop.park, written out: a call less is 100 bytes less for each of 100,000 sleepers.
+        item = ready.popleft()
+        if type(item) is not Fiber:  # the hub starts tasks
+            ready.appendleft(item)
+            item = loop.hub
+        fiber.waiter = waiter
+        item.switch()
+        fiber.waiter = None
+        if fiber.cancelled:
+            loop.budget = 0
+        state = waiter.state
+    else:
+        state = loop.park(waiter)
+    if state == TIMED_OUT:
+        return
+    if seconds != inf:
+        loop.timers.ended_early()
+    raise waiter.value or Cancelled
 
 
-class _Sleep:
-    """What a sleeping task waits on, for the dump."""
+class _Sleep(float):
+    """What a sleeping task waits on, for the dump. A number, since the collector looks at no numbers."""
 
-    __slots__ = ("seconds",)
-
-    def __init__(self, seconds: float) -> None:
-        self.seconds = seconds
+    __slots__ = ()
 
     def __repr__(self) -> str:
-        return f"sleep({self.seconds})"
+        return f"sleep({float(self):g})"
 
 
 def _sleep_in_thread(seconds: float) -> None:

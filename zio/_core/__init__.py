@@ -38,7 +38,7 @@ from .runtime import Runtime, background, run, runtime_here, wait_done
 from .scheduler import Loop, here
 from .statistics import Statistics
 from .task import Task, inherited_context
-from .waiter import ARMED, CANCELLED, FAILED, TIMED_OUT, WOKEN, Waiter, WaitQueue
+from .waiter import ARMED, CANCELLED, FAILED, TIMED_OUT, WOKEN, Sleeper, Waiter, WaitQueue
 
 __all__ = [
     "ARMED",
@@ -70,6 +70,7 @@ __all__ = [
     "Runtime",
     "RuntimeClosed",
     "RuntimeThread",
+    "Sleeper",
     "Statistics",
     "Task",
     "VirtualClock",

@@ -39,16 +39,13 @@ class Fiber(greenlet):
     __slots__ = ("cancelled", "loop", "spare", "task", "waiter")
 
     def __init__(self, loop: Loop) -> None:
-        super().__init__(None, loop.hub)
+        greenlet.__init__(self, loop.fiber_body, loop.hub)
         self.loop = loop
         self.task: Task[Any] | None = None
         self.waiter: Waiter | None = None
         self.spare: Waiter | None = None  # for its next wait: see waiter.py
         # Whether the task's innermost scope is cancelled; while it is, the loop's budget is zero when the task runs.
         self.cancelled = False
-
-    def run(self) -> None:
-        self.loop.fiber_main(self)
 
 
 # Outside of tasks it gives some other greenlet, whose ``loop`` is an AttributeError.

@@ -25,7 +25,7 @@ from .cancel import ScopeNode
 from .clock import Clock, MonotonicClock
 from .dump import dump_loop
 from .errors import Cancelled, Deadlock, ForkedError, RuntimeClosed
-from .fiber import Fiber
+from .fiber import Fiber, current_fiber
 from .inbox import Inbox
 from .poller import make_poller
 from .task import RAISED, RETURNED, Task, inherited_context
@@ -65,6 +65,7 @@ class Loop:
         "closing_calls",
         "deterministic",
         "exit_request",
+        "fiber_body",
         "forked",
         "hub",
         "idle_waiters",
@@ -98,6 +99,7 @@ class Loop:
         self.ready: deque[Any] = deque() if shuffle is None else ShuffledQueue(shuffle)
         self.budget = QUANTUM
         self.hub: Any = None
+        self.fiber_body = self.fiber_main  # one bound method for all fibers, each of which keeps it
         self.clock: Clock = clock or MonotonicClock()
         self.timers = Timers()
         self.poller: Poller = make_poller()
@@ -296,8 +298,9 @@ class Loop:
 
     # Fibers.
 
-    def fiber_main(self, fiber: Fiber) -> None:
+    def fiber_main(self) -> None:
         """The life of a fiber: run a task, then the next one, or wait in the pool."""
+        fiber = current_fiber()
         ready = self.ready
         while True:
             task = fiber.task
@@ -545,6 +548,7 @@ class Loop:
         self.inbox.close()
         while self._idle_fibers:
             self._idle_fibers.pop().switch()  # its task is None: it returns
+        del self.fiber_body  # a cycle
         self.poller.close()
 
 

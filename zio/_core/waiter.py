@@ -38,13 +38,14 @@ FAILED = 4  # value holds the exception to raise in the waiting task
 class Waiter:
     """One wait of one fiber; ``what`` is the object waited on, for the task dump."""
 
-    __slots__ = ("fiber", "sleeping", "source", "state", "value", "what")
+    __slots__ = ("fiber", "source", "state", "value", "what")
 
-    def __init__(self, fiber: Fiber, what: object, sleeping: bool = False) -> None:
+    sleeping = False  # for the timer heap
+
+    def __init__(self, fiber: Fiber, what: object) -> None:
         self.fiber = fiber
         self.state = ARMED
         self.what = what
-        self.sleeping = sleeping
         self.value: Any = None
         self.source: Any = None
 
@@ -81,6 +82,14 @@ class Waiter:
     def alive(self, deadline: float) -> bool:
         """Whether the timer entry of this wait still matters."""
         return not self.state
+
+
+class Sleeper(Waiter):
+    """A wait for its time to come."""
+
+    __slots__ = ()
+
+    sleeping = True
 
 
 class WaitQueue:

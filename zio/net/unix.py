@@ -9,12 +9,12 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from .._core import Waiter
+from .._core import Sleeper
 from .datagrams import SystemDatagramSocket
 from .sockets import Listener, SocketStream, tcp_stream
 
 if TYPE_CHECKING:
-    from .._core import Fiber, Loop
+    from .._core import Fiber, Loop, Waiter
     from .sockets import PolledSocket
 
 FIRST_PAUSE = 0.001  # seconds before a listener whose queue is full is tried again; doubled each time
@@ -178,7 +178,7 @@ def is_abstract(path: str) -> bool:
 
 def _pause(fiber: Fiber, path: str, seconds: float) -> float:
     """Wait a while for room in the queue of the other side; how long to wait the next time."""
-    fiber.loop.wait(Waiter(fiber, f"room in the queue of {_shown(path)}", sleeping=True), seconds, _nothing)
+    fiber.loop.wait(Sleeper(fiber, f"room in the queue of {_shown(path)}"), seconds, _nothing)
     return min(seconds * 2, LONGEST_PAUSE)
 
 

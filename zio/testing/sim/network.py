@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING, Any, Literal
 
-from ..._core import Busy, Closed, Fiber, Waiter, here
+from ..._core import Busy, Closed, Fiber, Sleeper, Waiter, here
 from ...net.serving import Acceptor
 from .connection import Connection
 from .datagrams import SimDatagramSocket
@@ -313,7 +313,7 @@ class SimNetwork:
     @staticmethod
     def _travel(fiber: Fiber, seconds: float) -> None:
         if seconds > 0:
-            fiber.loop.wait(Waiter(fiber, "the network", sleeping=True), seconds, _nothing)
+            fiber.loop.wait(Sleeper(fiber, "the network"), seconds, _nothing)
 
 
 def _family(address: str) -> int:
