@@ -12,7 +12,21 @@ from typing import TYPE_CHECKING, Any
 
 from greenlet import getcurrent
 
-from .._core import ARMED, FAILED, READ, WOKEN, WRITE, Busy, Cancelled, Closed, Fiber, Waiter, WrongLoop
+from .._core import (
+    ARMED,
+    FAILED,
+    NO_LOOP,
+    READ,
+    WOKEN,
+    WRITE,
+    Busy,
+    Cancelled,
+    Closed,
+    Fiber,
+    Waiter,
+    WrongLoop,
+    current_fiber,
+)
 from .serving import Acceptor
 from .stream import Stream
 
@@ -133,9 +147,11 @@ class SocketStream(Stream):
         return self._polled.sock
 
     def recv(self, n: int) -> bytes:
-        fiber = getcurrent()
-        loop = self._loop
-        if type(fiber) is not Fiber or fiber.loop is not loop:
+        try:
+            loop = (fiber := current_fiber()).loop
+        except AttributeError:  # not in a task
+            loop = NO_LOOP
+        if loop is not self._loop:
             fiber = self._polled.fiber("recv")
         budget = loop.budget
         if budget <= 0:
@@ -170,7 +186,20 @@ class SocketStream(Stream):
             waiter.state = ARMED
             io.reader = waiter
             loop.io_waiting += 1
-            state = loop.park(waiter)
+            ready = loop.ready
+            if loop.budget > 0:  # loop.park, written out: a call on the way to a switch takes 60 ns
+                item = ready.popleft() if ready else loop.hub
+                if type(item) is not Fiber and item is not loop.hub:
+                    ready.appendleft(item)
+                    item = loop.hub
+                fiber.waiter = waiter
+                item.switch()
+                fiber.waiter = None
+                if fiber.cancelled:
+                    loop.budget = 0
+                state = waiter.state
+            else:
+                state = loop.park(waiter)
             loop.io_waiting -= 1
             io.reader = waiter.what = None
             waiter.fiber = _NOBODY  # or there would be a cycle
@@ -230,9 +259,11 @@ class SocketStream(Stream):
             self._polled.wait_readable(fiber, self)
 
     def send_all(self, data: bytes | bytearray | memoryview) -> None:
-        fiber = getcurrent()
-        loop = self._loop
-        if type(fiber) is not Fiber or fiber.loop is not loop:
+        try:
+            loop = (fiber := current_fiber()).loop
+        except AttributeError:
+            loop = NO_LOOP
+        if loop is not self._loop:
             fiber = self._polled.fiber("send_all")
         budget = loop.budget
         if budget <= 0:
