@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -93,6 +94,86 @@ def test_a_task_that_waits_for_data_is_parked_too() -> None:
     zio.run(main)
     assert ("parked on SocketStream", "reader") in log.events
     assert log.events[-2:] == [("running", "reader"), ("ended with None", "reader")]
+
+
+def _receive(made: tuple[zio.Channel[int], zio.Semaphore]) -> None:
+    made[0].recv()
+
+
+def _acquire(made: tuple[zio.Channel[int], zio.Semaphore]) -> None:
+    made[1].acquire()
+
+
+def _pause(made: tuple[zio.Channel[int], zio.Semaphore]) -> None:
+    zio.pause()
+
+
+def _sleep(made: tuple[zio.Channel[int], zio.Semaphore]) -> None:
+    zio.sleep(0.001)
+
+
+@pytest.mark.parametrize(
+    ("call", "what"), [(_receive, "Channel"), (_acquire, "Semaphore"), (_pause, "NoneType"), (_sleep, "_Sleep")]
+)
+def test_a_task_that_goes_straight_to_another_one_is_parked_too(call: Callable[..., None], what: str) -> None:
+    """The calls that do so without a word to the loop, while another task is ready."""
+    log = Log("it")
+
+    def other(made: tuple[zio.Channel[int], zio.Semaphore]) -> None:
+        for _ in range(3):
+            zio.lowlevel.here().loop.budget = 64  # so that none of the waits goes by way of the hub
+            zio.pause()
+        made[0].send(1)
+        made[1].release()
+
+    def main() -> None:
+        runtime().add_instrument(log)
+        made = zio.Channel[int](1), zio.Semaphore(0)
+        with zio.TaskGroup() as group:
+            group.spawn(other, made)
+            group.spawn(call, made, name="it")
+            for _ in range(3):
+                zio.pause()
+
+    zio.run(main)
+    assert log.events == [
+        ("spawned", "it"),
+        ("running", "it"),
+        (f"parked on {what}", "it"),
+        ("running", "it"),
+        ("ended with None", "it"),
+    ]
+
+
+def test_with_one_the_order_of_tasks_is_the_same() -> None:
+    def order(instrument: Log | None) -> list[str]:
+        seen: list[str] = []
+
+        def player(name: str, mine: zio.Channel[int], theirs: zio.Channel[int]) -> None:
+            for turn in range(200):
+                seen.append(f"{name} {turn}")
+                if turn % 7 == 0:
+                    zio.pause()
+                theirs.send(turn)
+                if turn % 5 == 0:
+                    zio.sleep(0.5)
+                mine.recv()
+
+        def main() -> None:
+            if instrument is not None:
+                runtime().add_instrument(instrument)
+            one, two = zio.Channel[int](2), zio.Channel[int](2)
+            with zio.TaskGroup() as group:
+                group.spawn(player, "a", one, two)
+                group.spawn(player, "b", two, one)
+                group.spawn(zio.sleep, 3)
+
+        zio.testing.run_virtual(main)
+        return seen
+
+    plain = order(None)
+    assert len(plain) == 400
+    assert order(Log()) == plain
 
 
 def test_tasks_of_a_group_their_errors_and_those_that_never_run() -> None:

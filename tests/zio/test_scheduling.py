@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import gc
+import math
 import resource
 import sys
 from collections import deque
@@ -193,6 +194,12 @@ def spin_on_select(done: list[Any]) -> None:
         zio.select(event)
 
 
+def spin_on_sends(done: list[Any]) -> None:
+    channel: zio.Channel[int] = zio.Channel(math.inf)
+    while not done:
+        channel.send(1)
+
+
 def two_tasks_that_wake_each_other(done: list[Any]) -> None:
     there: zio.Channel[int] = zio.Channel()
 
@@ -214,6 +221,7 @@ SPINNERS = [
     spin_on_maybe_pause,
     spin_on_pause,
     spin_on_select,
+    spin_on_sends,
     two_tasks_that_wake_each_other,
 ]
 

@@ -786,6 +786,21 @@ def test_locals_of_a_cancelled_task_are_freed_with_its_end() -> None:
     zio.run(main)
 
 
+def test_what_a_task_sets_is_not_seen_by_the_next_one_on_its_fiber() -> None:
+    def main() -> None:
+        def setting() -> None:
+            assert VAR.get() == "unset"
+            VAR.set("x")
+
+        for _ in range(3):
+            setter = zio.spawn(setting)
+            getter = zio.spawn(VAR.get)
+            setter.join()
+            assert getter.join() == "unset"
+
+    zio.run(main)
+
+
 @pytest.mark.usefixtures("no_gc")
 def test_a_task_that_has_ended_keeps_neither_function_nor_arguments_nor_context() -> None:
     """T11"""
