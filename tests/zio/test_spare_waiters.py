@@ -136,15 +136,28 @@ def test_nothing_that_was_waited_for_or_received_is_kept_alive() -> None:
     zio.run(main)
 
 
-def test_a_destructor_that_waits_in_the_midst_of_a_wait_has_a_waiter_of_its_own() -> None:
-    """It may run anywhere: here, where the wait that uses the spare waiter looks its queue up."""
+def _of_channel() -> tuple[object, str, Callable[[], object], Callable[[], object]]:
+    made = Channel[str]()
+    return made, "_receivers", made.recv, lambda: made.send("item")
+
+
+def _of_semaphore() -> tuple[object, str, Callable[[], object], Callable[[], object]]:
+    made = Semaphore(0)
+    return made, "_waiters", made.acquire, made.release
+
+
+@pytest.mark.parametrize("kind", [_of_channel, _of_semaphore])
+def test_a_destructor_that_waits_in_the_midst_of_a_wait_has_a_waiter_of_its_own(
+    kind: Callable[[], tuple[object, str, Callable[[], object], Callable[[], object]]],
+) -> None:
+    """It may run anywhere: here, where the wait that uses the spare waiter puts it on its queue."""
 
     def main() -> None:
-        outer, inner = Channel[str](), Channel[str]()
-        taken: list[str] = []
+        (source, queue, wait, wake), (_, _, wait_within, wake_within) = kind(), kind()
+        over: list[str] = []
 
         class Queue:
-            """In the place of the waiting receivers; the first one to come sets off the destructor."""
+            """In place of the queue of those who wait."""
 
             def __init__(self, real: Any) -> None:
                 self.real = real
@@ -152,30 +165,35 @@ def test_a_destructor_that_waits_in_the_midst_of_a_wait_has_a_waiter_of_its_own(
 
             @property
             def items(self) -> Any:
-                if self.armed and self.ready_to_fire():
+                if self.armed and zio.current_task().name == "it" and current_fiber().spare is not before:
                     self.armed = False
-                    taken.append(inner.recv())
+                    wait_within()
+                    over.append("within")
                 return self.real.items
-
-            def ready_to_fire(self) -> bool:
-                return current_fiber().spare is None and zio.current_task().name == "outer"
 
             def __getattr__(self, name: str) -> Any:
                 return getattr(self.real, name)
 
-        def receiving() -> None:
-            taken.append(outer.recv())
-            outer._receivers = Queue(outer._receivers)  # type: ignore[assignment]
-            taken.append(outer.recv())
+        before: object = None
 
-        task = zio.spawn(receiving, name="outer")
+        def waiting() -> None:
+            nonlocal before
+            wait()
+            over.append("first")
+            before = current_fiber().spare
+            assert before is not None
+            setattr(source, queue, Queue(getattr(source, queue)))
+            wait()
+            over.append("second")
+
+        task = zio.spawn(waiting, name="it")
         wait_all_parked()
-        outer.send("first")
+        wake()
         wait_all_parked()
-        inner.send("within")
+        wake_within()
         wait_all_parked()
-        outer.send("second")
+        wake()
         task.join()
-        assert taken == ["first", "within", "second"]
+        assert over == ["first", "within", "second"]
 
     zio.run(main)

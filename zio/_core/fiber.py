@@ -39,7 +39,7 @@ class Fiber(greenlet):
     __slots__ = ("cancelled", "loop", "spare", "task", "waiter")
 
     def __init__(self, loop: Loop) -> None:
-        greenlet.__init__(self, loop.fiber_body, loop.hub)
+        greenlet.__init__(self, loop.fiber_main, loop.hub)
         self.loop = loop
         self.task: Task[Any] | None = None
         self.waiter: Waiter | None = None
