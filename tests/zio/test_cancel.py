@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import math
+import socket
 import threading
 import time
 from collections.abc import Callable, Generator
@@ -15,6 +16,7 @@ import pytest
 import zio
 from tests.zio.helpers_tasks import forever, sleep_then
 from zio.lowlevel import here
+from zio.net.sockets import SocketStream
 from zio.testing import run_virtual, wait_all_parked
 
 # Level-triggered.
@@ -671,3 +673,94 @@ def test_scopes_and_timeouts_work_in_a_plain_thread() -> None:
         zio.sleep(60)
         raise AssertionError("unreachable")
     assert scope.cancelled_caught
+
+
+def _receive() -> tuple[Callable[[], object], Callable[[], object]]:
+    channel = zio.Channel[int](1)
+    return channel.recv, lambda: channel.send(1)
+
+
+def _acquire() -> tuple[Callable[[], object], Callable[[], object]]:
+    semaphore = zio.Semaphore(0)
+    return semaphore.acquire, semaphore.release
+
+
+def _sleep() -> tuple[Callable[[], object], Callable[[], object]]:
+    return lambda: zio.sleep(1), lambda: None
+
+
+def _read() -> tuple[Callable[[], object], Callable[[], object]]:
+    one, other = socket.socketpair()
+    stream = SocketStream(one, here().loop)
+
+    def wake() -> None:
+        other.send(b"x")
+        other.close()
+        loop = here().loop
+        loop.poller.poll(0, loop.ready)
+
+    def read() -> None:
+        assert stream.recv(10) == b"x"
+        stream.close()
+
+    return read, wake
+
+
+@pytest.mark.parametrize("kind", [_receive, _acquire, _sleep, _read])
+@pytest.mark.parametrize("beside_others", [True, False])
+def test_a_wait_that_was_won_before_the_cancel_ends_well_and_the_next_call_raises(
+    kind: Callable[[], tuple[Callable[[], object], Callable[[], object]]], beside_others: bool
+) -> None:
+    """Whether the wait went straight to another task that was ready, or by way of the hub."""
+
+    def main() -> None:
+        wait, wake = kind()
+        done: list[str] = []
+
+        def it() -> None:
+            wait()
+            done.append("won")
+            try:
+                zio.maybe_pause()
+            except zio.Cancelled:
+                done.append("raised")
+                raise
+
+        def other() -> None:
+            zio.pause()
+            zio.pause()
+
+        if beside_others:
+            zio.spawn(other)
+        task = zio.spawn(it)
+        if beside_others:
+            zio.pause()
+        waker: list[zio.Task[None]] = []
+
+        def ending() -> None:
+            zio.sleep(1)  # ends in the same tick as the sleep above, and before it is the turn of that task
+            wake()
+            task.cancel()
+
+        waker.append(zio.spawn(ending))
+        waker[0].join()
+        with pytest.raises(zio.Cancelled):
+            task.join()
+        assert done == ["won", "raised"]
+
+    run_virtual(main)
+
+
+def test_a_task_that_is_cancelled_while_it_lets_another_one_run_gets_the_cancel_there() -> None:
+    def main() -> None:
+        def it() -> None:
+            zio.pause()
+            pytest.fail("the pause ended well")
+
+        with zio.TaskGroup() as group:
+            task = group.spawn(it)
+            zio.pause()
+            assert task.fiber is not None
+            task.cancel()
+
+    zio.run(main)

@@ -46,6 +46,24 @@ def test_sends_up_to_the_capacity_do_not_wait(capacity: int) -> None:
     zio.run(main)
 
 
+@pytest.mark.parametrize("capacity", [0, 1, 3, math.inf])
+@pytest.mark.parametrize("items", [0, 1])
+def test_a_closed_channel_takes_nothing_though_it_has_room(capacity: float, items: int) -> None:
+    def main() -> None:
+        channel = Channel[int](capacity)
+        for item in range(items if capacity else 0):
+            channel.send(item)
+        before = len(channel)
+        channel.close()
+        with pytest.raises(ChannelClosed):
+            channel.send(1)
+        with pytest.raises(ChannelClosed):
+            channel.try_send(1)
+        assert len(channel) == before
+
+    zio.run(main)
+
+
 def test_infinite_capacity_never_waits() -> None:
     """T30."""
 

@@ -208,6 +208,22 @@ def test_a_hundred_thousand_timers_that_ended_early_do_not_stay_in_the_heap() ->
     run_virtual(main)
 
 
+def test_ten_thousand_sleeps_that_were_cut_short_do_not_stay_in_the_heap() -> None:
+    """T23"""
+
+    def main() -> None:
+        most = 0
+        for _ in range(10_000):
+            sleeper = zio.spawn(zio.sleep, 1e6)
+            zio.pause()
+            sleeper.cancel()
+            zio.pause()
+            most = max(most, heap_size())
+        assert most < 1010
+
+    run_virtual(main)
+
+
 def test_a_deadline_moved_a_hundred_thousand_times_does_not_fill_the_heap() -> None:
     """T23"""
 
