@@ -1149,3 +1149,11 @@ def test_a_thread_that_was_to_be_woken_is_when_the_run_ends() -> None:
 
     zio.run(main)
     assert woken == [1]
+
+
+def test_nothing_is_left_of_a_call_that_is_over(background_runtime: zio.Runtime) -> None:
+    with Lock():  # posted
+        pass
+    with pytest.raises(TimeoutError):
+        Channel[int]().recv(timeout=0.001)
+    assert background_runtime.loop.callers == {}
