@@ -185,7 +185,9 @@ class Loop:
         """Wait until ``waiter`` is claimed; its state. The caller has armed it and disarms it unless WOKEN."""
         fiber = waiter.fiber
         fiber.waiter = waiter
-        if self.budget > 0:
+        budget = self.budget
+        if budget > 0:
+            self.budget = budget - 1
             ready = self.ready
             while ready:
                 item = ready.popleft()
