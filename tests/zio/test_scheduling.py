@@ -213,6 +213,26 @@ def two_tasks_that_wake_each_other(done: list[Any]) -> None:
     task.cancel()
 
 
+def two_tasks_with_a_primitive_of_their_own(done: list[Any]) -> None:
+    """Made of waiters alone, which take nothing from the budget before they wait."""
+    parked: list[Waiter] = []
+
+    def turns() -> None:
+        loop = here().loop
+        while not done:
+            if parked:
+                parked.pop().wake()
+            waiter = Waiter(here(), "my turn")
+            parked.append(waiter)
+            loop.park(waiter)
+        if parked:
+            parked.pop().wake()
+
+    other = zio.spawn(turns)
+    turns()
+    other.join()
+
+
 SPINNERS = [
     spin_on_a_socket,
     spin_on_a_channel,
@@ -223,6 +243,7 @@ SPINNERS = [
     spin_on_select,
     spin_on_sends,
     two_tasks_that_wake_each_other,
+    two_tasks_with_a_primitive_of_their_own,
 ]
 
 
