@@ -148,6 +148,12 @@ def pytest_runtest_makereport(
 
 
 @pytest.fixture
+def in_order(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Tasks run in the order in which they became ready, though the suite may run with a seed."""
+    monkeypatch.delenv("ZIO_SCHED_SEED", raising=False)
+
+
+@pytest.fixture
 def background_runtime() -> Iterator[Any]:
     """`zio.background()`, closed after the test so that its thread and descriptors are gone."""
     import zio

@@ -706,6 +706,7 @@ def _read() -> tuple[Callable[[], object], Callable[[], object]]:
     return read, wake
 
 
+@pytest.mark.usefixtures("in_order")
 @pytest.mark.parametrize("kind", [_receive, _acquire, _sleep, _read])
 @pytest.mark.parametrize("beside_others", [True, False])
 def test_a_wait_that_was_won_before_the_cancel_ends_well_and_the_next_call_raises(
@@ -751,6 +752,7 @@ def test_a_wait_that_was_won_before_the_cancel_ends_well_and_the_next_call_raise
     run_virtual(main)
 
 
+@pytest.mark.usefixtures("in_order")
 def test_a_task_that_is_cancelled_while_it_lets_another_one_run_gets_the_cancel_there() -> None:
     def main() -> None:
         def it() -> None:

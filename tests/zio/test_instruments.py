@@ -112,6 +112,7 @@ def _sleep(made: tuple[zio.Channel[int], zio.Semaphore]) -> None:
     zio.sleep(0.001)
 
 
+@pytest.mark.usefixtures("in_order")
 @pytest.mark.parametrize(
     ("call", "what"), [(_receive, "Channel"), (_acquire, "Semaphore"), (_pause, "NoneType"), (_sleep, "_Sleep")]
 )
@@ -145,6 +146,7 @@ def test_a_task_that_goes_straight_to_another_one_is_parked_too(call: Callable[.
     ]
 
 
+@pytest.mark.usefixtures("in_order")
 def test_with_one_the_order_of_tasks_is_the_same() -> None:
     def order(instrument: Log | None) -> list[str]:
         seen: list[str] = []

