@@ -30,8 +30,6 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-UNCOUNTED = 1024  # items a task can send, to a channel that nobody receives from, without using up its time slice
-
 
 class Channel(Homed, Generic[T]):
     """A first-in first-out queue of at most ``capacity`` items; 0 hands each item from sender to receiver directly.
@@ -52,7 +50,7 @@ class Channel(Homed, Generic[T]):
         self._receivers = WaitQueue()
         self._senders = WaitQueue()  # their waiters carry the item as value until claimed
         self._closed = False
-        self._room = min(capacity, UNCOUNTED)  # how many items are sent without a look at what is rare; -1 when closed
+        self._room = capacity  # -1 when closed
 
     @property
     def closed(self) -> bool:
@@ -74,8 +72,11 @@ class Channel(Homed, Generic[T]):
         if loop is not self._loop:
             self._elsewhere(self.send, item, timeout)
             return
-        if loop.budget <= 0:
+        budget = loop.budget
+        if budget <= 0:
             loop.checkpoint(fiber)
+        else:
+            loop.budget = budget - 1
         receivers = self._receivers.items
         while receivers:
             waiter = receivers.popleft()
@@ -86,16 +87,11 @@ class Channel(Homed, Generic[T]):
                 loop.ready.append(waiter.fiber)
                 return
         buffer = self._buffer
-        if len(buffer) < self._room:  # takes nothing from the budget: receiving does, or a full buffer ends it
+        if len(buffer) < self._room:
             buffer.append(item)
             return
-        if loop.budget > 0:
-            loop.budget -= 1
         if self._closed:
             raise ChannelClosed("send on a closed channel", source=self)
-        if len(buffer) < self.capacity:
-            buffer.append(item)
-            return
         waiter = Waiter(fiber, self)
         waiter.value = item
         self._senders.items.append(waiter)

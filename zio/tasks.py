@@ -101,7 +101,7 @@ class _Sleep(float):
     __slots__ = ()
 
     def __repr__(self) -> str:
-        return f"sleep({float(self):g})"
+        return f"sleep({float(self)})"
 
 
 def _sleep_in_thread(seconds: float) -> None:

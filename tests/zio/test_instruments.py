@@ -303,3 +303,16 @@ def test_one_that_interrupts_a_wait_leaves_no_waiter_behind() -> None:
         return channel.recv() == 5
 
     assert zio.run(main)
+
+
+@pytest.mark.parametrize("calls", [0, 1, 63, 64, 65, 128])
+def test_a_pause_lets_others_run_whatever_is_left_of_the_budget(calls: int) -> None:
+    def main() -> None:
+        runtime().add_instrument(Log())
+        other = zio.spawn(int)
+        for _ in range(calls):
+            zio.maybe_pause()
+        zio.pause()
+        assert other.done
+
+    zio.run(main)

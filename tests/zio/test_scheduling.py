@@ -200,6 +200,18 @@ def spin_on_sends(done: list[Any]) -> None:
         channel.send(1)
 
 
+def spin_on_send_and_try_recv(done: list[Any]) -> None:
+    channel: zio.Channel[int] = zio.Channel(4)
+    while not done:
+        channel.send(1)
+        channel.try_recv()
+
+
+def spin_on_new_channels(done: list[Any]) -> None:
+    while not done:
+        zio.Channel[int](1).send(1)
+
+
 def two_tasks_that_wake_each_other(done: list[Any]) -> None:
     there: zio.Channel[int] = zio.Channel()
 
@@ -242,6 +254,8 @@ SPINNERS = [
     spin_on_pause,
     spin_on_select,
     spin_on_sends,
+    spin_on_send_and_try_recv,
+    spin_on_new_channels,
     two_tasks_that_wake_each_other,
     two_tasks_with_a_primitive_of_their_own,
 ]

@@ -197,3 +197,29 @@ def test_a_destructor_that_waits_in_the_midst_of_a_wait_has_a_waiter_of_its_own(
         assert over == ["first", "within", "second"]
 
     zio.run(main)
+
+
+def test_a_fiber_that_has_ended_is_no_garbage_for_the_collector() -> None:
+    fibers: list[weakref.ref[Fiber]] = []
+
+    def waiting(channel: Channel[str]) -> None:
+        for _ in range(2):
+            channel.recv()
+        fibers.append(weakref.ref(current_fiber()))
+
+    def main() -> None:
+        channel = Channel[str]()
+        with zio.TaskGroup() as group:
+            for _ in range(3):
+                group.spawn(waiting, channel)
+            for _ in range(6):
+                channel.send("item")
+
+    gc.collect()
+    gc.disable()
+    try:
+        zio.run(main)
+        assert len(fibers) == 3
+        assert [ref() for ref in fibers] == [None, None, None]
+    finally:
+        gc.enable()

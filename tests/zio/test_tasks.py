@@ -973,3 +973,48 @@ def test_a_task_that_raises_greenlet_exit_itself_ends_with_it_like_with_any_erro
             zio.spawn(leave).join(timeout=5)
 
     zio.run(main)
+
+
+def test_a_task_that_has_not_ended_has_no_result_yet() -> None:
+    def main() -> None:
+        task = zio.spawn(str, "argument")
+        with pytest.raises(RuntimeError, match="has not ended"):
+            task.result()
+        assert task.join() == "argument"
+
+    zio.run(main)
+
+
+class Closing:
+    """Runs a function when it is freed."""
+
+    def __init__(self, close: Callable[[], object]) -> None:
+        self.close = close
+
+    def __del__(self) -> None:
+        self.close()
+
+
+def test_a_destructor_of_what_an_ended_task_drops_may_wait_for_a_task_that_was_ready() -> None:
+    def main() -> None:
+        lock, seen = zio.Lock(), []
+
+        def holder() -> None:
+            with lock:
+                zio.pause()
+                zio.pause()
+
+        def close() -> None:
+            with zio.timeout(5):
+                seen.append(lock.acquire())
+                lock.release()
+
+        def work(_thing: Closing) -> None:
+            zio.pause()
+
+        zio.spawn(holder)
+        zio.spawn(work, Closing(close))
+        zio.sleep(1)
+        assert seen == [True]
+
+    run_virtual(main)

@@ -48,6 +48,7 @@ class Fiber(greenlet):
         self.cancelled = False
 
 
-# Outside of tasks it gives some other greenlet, whose ``loop`` is an AttributeError.
+# Outside of tasks it gives some other greenlet, whose ``loop`` is an AttributeError (or, gevent's, no loop of ours; one
+# that has None there must not be the first to use an object without a home).
 current_fiber = cast("Callable[[], Fiber]", getcurrent)
 NO_LOOP: Any = object()

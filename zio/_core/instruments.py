@@ -86,8 +86,7 @@ class InstrumentedLoop(Loop):
         _tell(self, "task_running", task)
 
     def pause(self, fiber: Fiber) -> None:
-        if _budget.__get__(self) <= 0:
-            Loop.checkpoint(self, fiber)
+        if _budget.__get__(self) <= 0 and Loop.checkpoint(self, fiber):
             return
         if self.ready:
             self.let_others_run(fiber)

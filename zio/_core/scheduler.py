@@ -311,6 +311,7 @@ class Loop:
             task = fiber.task
             if task is None:
                 if loop.closed:
+                    fiber.spare = None  # a cycle
                     return  # the pool is being closed
                 raise RuntimeError(
                     "a fiber without a task was woken: a waiter was armed, and neither waited for nor disarmed"
@@ -318,6 +319,7 @@ class Loop:
             context = task.context
             if context is not None or fiber.gr_context is not None:  # reading it costs less than writing it
                 fiber.gr_context = context
+            del context
             task.running_on = fiber
             args = task.payload
             outcome: Any = None
@@ -341,12 +343,15 @@ class Loop:
                     # Our own frame says nothing to the reader of a traceback.
                     if exc.__traceback__ is not None:
                         exc.__traceback__ = exc.__traceback__.tb_next
+            args = None  # what is dropped from here on may have destructors, which find all in order still
             task.finish(state, outcome)
             if state == RAISED:
                 loop._ended_with_error(task, outcome)
             fiber.cancelled = False
             if task is loop._until:
                 loop.budget = 0
+            del task, outcome  # before another one is taken from the queue
+            fiber.task = None
             # Another task can start right here, on the same stack: no switch at all.
             budget = loop.budget
             if ready and budget > 0:
@@ -360,9 +365,9 @@ class Loop:
                     item = loop.hub
             else:
                 item = loop.hub
-            del task, context, args, outcome  # kept in the pool they would be kept alive
-            fiber.gr_context = fiber.task = None
+            fiber.gr_context = None
             if len(loop._idle_fibers) >= POOL_CAP:
+                fiber.spare = None  # a cycle
                 if item is not loop.hub:
                     ready.appendleft(item)
                 return  # to the hub, our parent

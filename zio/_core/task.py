@@ -181,7 +181,9 @@ class Task(Holder, Generic[T]):
             del self  # the error's traceback has this frame: no cycle
 
     def result(self) -> T:
-        """The result of a task that has ended, or raise its error."""
+        """The result of a task that has ended, or raise its error. RuntimeError if it has not."""
+        if self._state == PENDING:
+            raise RuntimeError(f"{self!r} has not ended")
         self._joined = True
         if self._state == RAISED:
             try:
@@ -226,7 +228,7 @@ class Task(Holder, Generic[T]):
     @property
     def owner(self) -> Holder:
         """On whose behalf it runs: the caller elsewhere of a posted call, else itself."""
-        return self.loop.callers[self] if self.parent is self.loop.calls else self
+        return self.loop.callers.get(self, self) if self.parent is self.loop.calls else self
 
     def _cancel(self) -> None:
         if self._state == PENDING:
@@ -259,9 +261,10 @@ class Task(Holder, Generic[T]):
     def finish(self, state: int, outcome: Any) -> None:
         """The function has ended: record it, wake the joiners, tell the group."""
         self.payload = outcome
-        self._state = state  # last: another thread that sees it reads the outcome without asking
         if state == RAISED:
             self._traceback = outcome.__traceback__  # without those who join
+        self._state = state  # last: another thread that sees it reads the outcome without asking
+        if state == RAISED:
             self._name = self._title()  # for the report, which comes when the function is forgotten
         self.fn = None
         self.running_on = None
