@@ -107,16 +107,18 @@ def test_one_worker_is_the_default_and_keeps_the_order(run: Run, nats_server: Na
 def test_workers_end_when_nothing_is_pending(nats_server: NatsServer, subject: str) -> None:
     def main() -> None:
         with nats_zio.connect(nats_server.url) as nc:
+            go_on = zio.Event()
             subs = [
-                nc.subscribe(subject, cb=lambda message: None, workers=8),
-                nc.subscribe(subject, cb=lambda message: None, workers=8, key=lambda message: message.data),
+                nc.subscribe(subject, cb=lambda message: go_on.wait(), workers=8),
+                nc.subscribe(subject, cb=lambda message: go_on.wait(), workers=8, key=lambda message: message.data),
             ]
             nc.flush()
             idle = zio.debug.dump().count("\n")
             for data in _numbers(100):
                 nc.publish(subject, data)
             nc.flush()
-            assert A_HANDLER in zio.debug.dump()
+            eventually(lambda: A_HANDLER in zio.debug.dump())
+            go_on.set()
             eventually(lambda: [sub.delivered for sub in subs] == [100, 100])
             eventually(lambda: A_HANDLER not in zio.debug.dump())
             assert zio.debug.dump().count("\n") == idle
