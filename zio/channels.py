@@ -39,7 +39,7 @@ class Channel(Homed, Generic[T]):
     ``len()`` is the number of buffered items.
     """
 
-    __slots__ = ("_buffer", "_closed", "_receivers", "_room", "_senders", "capacity")
+    __slots__ = ("_buffer", "_closed", "_receivers", "_senders", "capacity")
 
     def __init__(self, capacity: float = 0) -> None:
         if not (capacity == inf or (isinstance(capacity, int) and capacity >= 0)):
@@ -50,7 +50,6 @@ class Channel(Homed, Generic[T]):
         self._receivers = WaitQueue()
         self._senders = WaitQueue()  # their waiters carry the item as value until claimed
         self._closed = False
-        self._room = capacity  # -1 when closed
 
     @property
     def closed(self) -> bool:
@@ -63,8 +62,7 @@ class Channel(Homed, Generic[T]):
         ``timeout`` in seconds: TimeoutError. ChannelClosed if the channel is or gets closed. When it raises,
         Cancelled included, the item was not sent.
         """
-        # The hottest path of the package: written out, and in an order in which a closed channel, which has no
-        # receivers and no room, is noticed last.
+        # The hottest path of the package: the queues are looked into without calls.
         try:
             loop = (fiber := current_fiber()).loop
         except AttributeError:  # not in a task
@@ -77,6 +75,8 @@ class Channel(Homed, Generic[T]):
             loop.checkpoint(fiber)
         else:
             loop.budget = budget - 1
+        if self._closed:
+            raise ChannelClosed("send on a closed channel", source=self)
         receivers = self._receivers.items
         while receivers:
             waiter = receivers.popleft()
@@ -87,11 +87,9 @@ class Channel(Homed, Generic[T]):
                 loop.ready.append(waiter.fiber)
                 return
         buffer = self._buffer
-        if len(buffer) < self._room:
+        if len(buffer) < self.capacity:
             buffer.append(item)
             return
-        if self._closed:
-            raise ChannelClosed("send on a closed channel", source=self)
         waiter = Waiter(fiber, self)
         waiter.value = item
         self._senders.items.append(waiter)
@@ -227,7 +225,6 @@ class Channel(Homed, Generic[T]):
             self._buffer.clear()
         if not self._closed:
             self._closed = True
-            self._room = -1
             self._senders.fail_all(lambda: ChannelClosed("the channel was closed", source=self))
             self._receivers.fail_all(lambda: ChannelClosed("the channel was closed", source=self))
 

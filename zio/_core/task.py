@@ -263,9 +263,8 @@ class Task(Holder, Generic[T]):
         self.payload = outcome
         if state == RAISED:
             self._traceback = outcome.__traceback__  # without those who join
-        self._state = state  # last: another thread that sees it reads the outcome without asking
-        if state == RAISED:
             self._name = self._title()  # for the report, which comes when the function is forgotten
+        self._state = state  # last: another thread that sees it reads the outcome without asking
         self.fn = None
         self.running_on = None
         self.context = None  # an ended task keeps nothing alive,
