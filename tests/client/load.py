@@ -317,6 +317,8 @@ class Load:
         for client in self.clients:
             client.flush()
         self._await_delivery()
+        for publisher in self.publishers:
+            publisher.await_echo()  # a handler in a thread may be behind; what it has not taken yet is not lost
         self._check_losses()
         # Now that all is quiet: delivered once, to everybody.
         before = {publisher.number: publisher.sent for publisher in self.publishers}

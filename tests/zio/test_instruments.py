@@ -305,6 +305,7 @@ def test_one_that_interrupts_a_wait_leaves_no_waiter_behind() -> None:
     assert zio.run(main)
 
 
+@pytest.mark.usefixtures("in_order")
 @pytest.mark.parametrize("calls", [0, 1, 63, 64, 65, 128])
 def test_a_pause_lets_others_run_whatever_is_left_of_the_budget(calls: int) -> None:
     def main() -> None:
