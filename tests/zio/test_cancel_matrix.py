@@ -1215,7 +1215,7 @@ def accept_case(stack: ExitStack, call: Callable[[Any], Any]) -> Case:
     return Case(accept, lambda: (io.reader, here().loop.io_waiting), connect, "accepted")
 
 
-@row("net.sockets.Listener.accept")
+@row("net.tcp.Listener.accept")
 def listener_accept(stack: ExitStack, timeout: float | None) -> Case:
     return accept_case(stack, lambda listener: listener.accept())
 
@@ -1798,8 +1798,8 @@ NOT_BLOCKING = {
     *("process.ends.ChildEnds.__enter__", "process.ends.ChildEnds.__exit__"),
     *("process.waiting.pidfd", "process.waiting.until_ended"),  # the latter is for a thread
     # The network.
-    *("net.listen", "net.network.SystemNetwork.listen", "net.sockets.tcp_stream"),
-    *("net.network.SystemNetwork.connect", "net.sockets.connect_socket"),  # the inner parts of net.connect
+    *("net.listen", "net.network.SystemNetwork.listen", "net.tcp.tcp_stream"),
+    *("net.network.SystemNetwork.connect", "net.tcp.connect_socket"),  # the inner parts of net.connect
     *("net.connecting.connect_to_any", "net.connecting.interleaved"),
     *("net.listen_unix", "net.network.SystemNetwork.listen_unix", "net.unix.listen_unix_socket", "net.unix.unix_path"),
     *("net.network.SystemNetwork.connect_unix", "net.unix.connect_unix_socket"),  # the inner parts of connect_unix
@@ -1819,12 +1819,12 @@ NOT_BLOCKING = {
     *("net.stream.Stream.send_held", "net.sockets.SocketStream.send_held"),  # parts of send_file
     *("net.tls.TLSStream.hold_sending", "net.tls.TLSStream.send_held"),
     *each_of("testing.sim.stream.SimStream", "hold_sending send_held"),
-    *("net.sockets.Listener.close", "net.sockets.SocketStream.close", "net.sockets.SocketStream.send_some"),
-    *("net.sockets.PolledSocket.close", "net.sockets.PolledSocket.fiber", "net.sockets.shut_down"),
+    *("net.tcp.Listener.close", "net.sockets.SocketStream.close", "net.sockets.SocketStream.send_some"),
+    *("net.polled.PolledSocket.close", "net.polled.PolledSocket.fiber", "net.polled.shut_down"),
     *("net.stream.Stream.lend", "net.sockets.SocketStream.lend"),  # gives a task nothing
     *("net.stream.Stream.end_loan", "net.sockets.SocketStream.end_loan"),
-    *each_of("net.sockets.Loan", "wait peek skip"),  # which no task ever has
-    *("net.sockets.PolledSocket.wait_readable", "net.sockets.PolledSocket.wait_writable"),  # parts of recv and send
+    *each_of("net.lending.Loan", "wait peek skip"),  # which no task ever has
+    *("net.polled.PolledSocket.wait_readable", "net.polled.PolledSocket.wait_writable"),  # parts of recv and send
     *("net.stream.Stream.__enter__", "net.stream.Stream.__exit__"),
     *("net.stream.Stream.close", "net.stream.Stream.recv", "net.stream.Stream.send_all"),  # abstract
     *("net.stream.Stream.send_some", "net.stream.Stream.shutdown_write"),  # abstract

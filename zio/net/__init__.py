@@ -11,8 +11,9 @@ from .connecting import ATTEMPT_DELAY, connect_to_any
 from .datagrams import Datagram, DatagramSocket
 from .network import Network, SystemNetwork, entered, network_of, running
 from .resolving import by_number, number_of
-from .sockets import Listener, SocketStream
+from .sockets import SocketStream
 from .stream import Stream
+from .tcp import Listener
 from .unix import UnixDatagramSocket, UnixListener, unix_datagram_socket, unix_path
 
 if TYPE_CHECKING:

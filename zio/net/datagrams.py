@@ -9,8 +9,8 @@ from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 from .._core import Closed
+from .polled import PolledSocket
 from .resolving import by_name, by_number
-from .sockets import PolledSocket
 
 if TYPE_CHECKING:
     from .._core import Fiber, Loop

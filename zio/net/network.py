@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from .._core import here
 from .datagrams import SystemDatagramSocket, bound_socket
 from .resolving import by_name, by_number
-from .sockets import Listener, connect_socket
+from .tcp import Listener, connect_socket
 from .unix import UnixListener, connect_unix_socket, listen_unix_socket
 
 if TYPE_CHECKING:

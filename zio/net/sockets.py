@@ -1,130 +1,27 @@
-"""Streams and listeners on the system's sockets."""
+"""Streams on the system's sockets."""
 
 from __future__ import annotations
 
 import errno
 import os
-import select
 import socket
 import threading
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from greenlet import getcurrent
-
-from .._core import (
-    ARMED,
-    FAILED,
-    NO_LOOP,
-    READ,
-    WOKEN,
-    WRITE,
-    Busy,
-    Cancelled,
-    Closed,
-    Fiber,
-    Waiter,
-    WrongLoop,
-    current_fiber,
-)
-from .serving import Acceptor
+from .._core import ARMED, FAILED, NO_LOOP, WOKEN, Busy, Cancelled, Closed, Fiber, Waiter, current_fiber
+from .lending import Loan
+from .polled import PolledSocket
 from .stream import Stream
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-    from .._core import Loop, Pollable
+    from .._core import Loop
 
 MOST_PARTS = min(os.sysconf("SC_IOV_MAX"), 1024)  # that the system takes in one call
-# What accept may raise about a connection that is gone already, or about the network it came by.
-NO_CONNECTION = {
-    *(errno.ECONNABORTED, errno.EPROTO, errno.EINTR, errno.ENETDOWN, errno.ENOPROTOOPT, errno.EHOSTDOWN),
-    *(errno.EHOSTUNREACH, errno.ENETUNREACH, errno.EOPNOTSUPP, getattr(errno, "ENONET", errno.ENETDOWN)),
-}
 
 _NOBODY: Any = None
-
-
-class PolledSocket:
-    """A non-blocking socket with its place in the poller. Registered once, for life.
-
-    ``guard`` is held, for a moment, to change the registration or to close: plain threads take and end loans.
-    """
-
-    __slots__ = ("closed", "guard", "io", "loop", "sock")
-
-    def __init__(self, sock: socket.socket, loop: Loop) -> None:
-        sock.setblocking(False)
-        self.sock = sock
-        self.loop = loop
-        self.io: Pollable = loop.poller.add(sock.fileno())
-        self.closed = False
-        self.guard = threading.Lock()
-
-    def fiber(self, what: str) -> Fiber:
-        """The current fiber, if it may use this socket."""
-        fiber = getcurrent()
-        if type(fiber) is Fiber and fiber.loop is self.loop:
-            return fiber
-        if type(fiber) is Fiber:
-            raise WrongLoop(f"{what}: the stream belongs to {self.loop!r}, this task to {fiber.loop!r}")
-        raise RuntimeError(f"{what} needs a task of the stream's runtime: call it inside zio.run(...)")
-
-    def wait_readable(self, fiber: Fiber, owner: object) -> None:
-        """Park until an attempt to read may succeed."""
-        io = self.io
-        if self.closed:
-            raise Closed(f"{owner!r} is closed")
-        if io.reader is not None:
-            raise Busy(f"{io.reader.fiber.task!r} is reading from {owner!r} already")
-        io.reader = waiter = Waiter(fiber, owner)
-        self._park(fiber, waiter, READ)
-
-    def wait_writable(self, fiber: Fiber, owner: object) -> None:
-        """Park until an attempt to write may succeed."""
-        io = self.io
-        if self.closed:
-            raise Closed(f"{owner!r} is closed")
-        if io.writer is not None:
-            raise Busy(f"{io.writer.fiber.task!r} is writing to {owner!r} already")
-        waiter = Waiter(fiber, owner)
-        with self.guard:
-            io.writer = waiter
-            if not io.awaits_room:
-                io.awaits_room = True
-                self.loop.poller.register(io)
-        self._park(fiber, waiter, WRITE)
-
-    def _park(self, fiber: Fiber, waiter: Waiter, direction: int) -> None:
-        loop = self.loop
-        if fiber.cancelled:
-            state = 0
-        else:
-            poller = loop.poller
-            if poller.must_arm:
-                poller.arm(self.io, direction)
-            loop.io_waiting += 1
-            state = loop.park(waiter)
-            loop.io_waiting -= 1
-        if direction == READ:
-            self.io.reader = None
-        else:
-            self.io.writer = None
-        if state != WOKEN:
-            raise waiter.value if state == FAILED else Cancelled
-
-    def close(self, what: object) -> None:
-        if self.closed:
-            return
-        with nullcontext() if self.loop.forked else self.guard:  # in a forked child nobody else would let it go
-            self.closed = True
-            if self.io.lent_to is not None and not self.loop.forked:
-                shut_down(self.sock)  # closing alone does not wake the thread that waits there
-            self.loop.poller.remove(self.io)  # before the number can be used again
-            self.sock.close()
-        for waiter in (self.io.reader, self.io.writer):
-            if waiter is not None:
-                waiter.fail(Closed(f"{what!r} was closed"))
 
 
 class SocketStream(Stream):
@@ -446,130 +343,3 @@ class SocketStream(Stream):
         except OSError:
             peer = "a peer that is gone"
         return f"<SocketStream fd {self._io.fd} to {peer}>"
-
-
-class Loan:
-    """What a plain thread may do with the socket of a stream that was lent to it."""
-
-    __slots__ = ("_poll", "_polled")
-
-    def __init__(self, polled: PolledSocket) -> None:
-        self._polled = polled
-        self._poll = select.poll()
-        self._poll.register(polled.io.fd, select.POLLIN)
-
-    def wait(self, seconds: float) -> bool:
-        """Whether something to read, or an end, comes within ``seconds``."""
-        return bool(self._poll.poll(max(seconds, 0) * 1000))
-
-    def peek(self, n: int) -> bytes:
-        """At most ``n`` of the bytes that are there, which stay there; none at an end of any kind."""
-        try:
-            return self._polled.sock.recv(n, socket.MSG_PEEK)
-        except OSError:
-            return b""
-
-    def skip(self, n: int) -> None:
-        """Take ``n`` bytes that were seen."""
-        self._polled.sock.recv(n)
-
-
-class Listener(Acceptor):
-    """A socket that accepts connections. Iterating accepts; ``with`` closes it."""
-
-    def __init__(self, sock: socket.socket, loop: Loop) -> None:
-        self._polled = PolledSocket(sock, loop)
-        self._address = sock.getsockname()
-
-    @property
-    def address(self) -> Any:
-        """Where it listens, in the form of the socket module."""
-        return self._address
-
-    @property
-    def port(self) -> int:
-        """The port it listens on."""
-        return int(self._address[1])
-
-    def accept(self) -> SocketStream:
-        """Wait for a connection. zio.Closed when the listener gets closed; a cancel takes no connection."""
-        polled = self._polled
-        fiber = polled.fiber("accept")
-        loop = polled.loop
-        if loop.budget <= 0:
-            loop.checkpoint(fiber)
-        else:
-            loop.budget -= 1
-        io = polled.io
-        while True:
-            if io.readable:
-                try:
-                    sock, _ = polled.sock.accept()
-                except BlockingIOError:
-                    io.readable = False
-                except OSError as exc:
-                    if polled.closed:
-                        raise Closed(f"{self!r} is closed") from None
-                    if exc.errno not in NO_CONNECTION:
-                        raise
-                else:
-                    return tcp_stream(sock, loop)
-            else:
-                polled.wait_readable(fiber, self)
-
-    def close(self) -> None:
-        """Stop listening; who waits in ``accept`` gets zio.Closed. Never blocks; idempotent."""
-        self._polled.close(self)
-
-    def __repr__(self) -> str:
-        return f"<Listener {'closed' if self._polled.closed else self._address}>"
-
-
-def shut_down(sock: socket.socket) -> None:
-    try:
-        sock.shutdown(socket.SHUT_RDWR)
-    except OSError:
-        return  # it is down already
-
-
-def tcp_stream(sock: socket.socket, loop: Loop) -> SocketStream:
-    """A stream on a connected TCP socket: small writes go out at once."""
-    try:
-        if sock.family in (socket.AF_INET, socket.AF_INET6):
-            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        return SocketStream(sock, loop)
-    except BaseException:
-        sock.close()
-        raise
-
-
-def connect_socket(fiber: Fiber, family: int, address: Any) -> SocketStream:
-    """Connect to one address; the socket is closed again if that fails or is cancelled."""
-    loop = fiber.loop
-    sock = socket.socket(family, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
-    try:
-        sock.setblocking(False)
-        code = sock.connect_ex(address)
-        if code not in (0, errno.EINPROGRESS, errno.EAGAIN, errno.EWOULDBLOCK):
-            raise OSError(code, f"{os.strerror(code)}: connecting to {address}")
-        stream = tcp_stream(sock, loop)
-    except BaseException:
-        sock.close()
-        raise
-    if code:
-        polled = stream._polled
-        try:
-            while True:
-                polled.wait_writable(fiber, stream)
-                code = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
-                if code:
-                    raise OSError(code, f"{os.strerror(code)}: connecting to {address}")
-                try:
-                    sock.getpeername()
-                except OSError:
-                    continue  # an event, but not connected yet
-                break
-        except BaseException:
-            stream.close()
-            raise
-    return stream

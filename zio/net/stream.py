@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from typing import BinaryIO
 
     from .files import HasDescriptor
-    from .sockets import Loan
+    from .lending import Loan
     from .tls import TLSStream
 
     StrPath = str | os.PathLike[str]

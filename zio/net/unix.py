@@ -11,11 +11,12 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from .._core import Sleeper
 from .datagrams import SystemDatagramSocket
-from .sockets import Listener, SocketStream, tcp_stream
+from .sockets import SocketStream
+from .tcp import Listener, tcp_stream
 
 if TYPE_CHECKING:
     from .._core import Fiber, Loop, Waiter
-    from .sockets import PolledSocket
+    from .polled import PolledSocket
 
 FIRST_PAUSE = 0.001  # seconds before a listener whose queue is full is tried again; doubled each time
 LONGEST_PAUSE = 0.05
