@@ -17,7 +17,15 @@ from typing import Any, Self
 
 import pytest
 
-from nats_zio.testing import NatsCluster, NatsServer, NatsServerError, NatsServerNotFoundError, find_nats_server
+from nats_zio.testing import (
+    NatsCluster,
+    NatsServer,
+    NatsServerError,
+    NatsServerNotFoundError,
+    binary,
+    find_nats_server,
+    free_port,
+)
 from nats_zio.testing import server as manager
 
 ROOT = Path(__file__).parent.parent
@@ -250,7 +258,7 @@ def test_a_given_port_and_a_port_in_use(server):
 
 
 def test_another_port_is_tried_when_the_chosen_one_is_taken(server, monkeypatch):
-    choices = iter([server.port, manager.free_port("127.0.0.1")])
+    choices = iter([server.port, free_port("127.0.0.1")])
     monkeypatch.setattr(manager, "free_port", lambda host: next(choices))
     with NatsServer() as other:
         assert other.port != server.port
@@ -314,7 +322,7 @@ def test_the_binary_is_found(monkeypatch, tmp_path):
     with pytest.raises(NatsServerNotFoundError, match="NATS_SERVER"):
         find_nats_server()
     monkeypatch.delenv("NATS_SERVER")
-    monkeypatch.setattr(manager, "_from_wheel", lambda: None)
+    monkeypatch.setattr(binary, "_from_wheel", lambda: None)
     with pytest.raises(NatsServerNotFoundError, match=r"nats-zio\[server\]"):
         find_nats_server()
     (tmp_path / "nats-server").symlink_to(real)

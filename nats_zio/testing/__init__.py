@@ -4,7 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from .server import NatsCluster, NatsServer, NatsServerError, NatsServerNotFoundError, find_nats_server
+from .binary import find_nats_server
+from .cluster import NatsCluster
+from .errors import NatsServerError, NatsServerNotFoundError
+from .ports import free_port
+from .server import NatsServer
 
 if TYPE_CHECKING:
     from .scripted import ScriptedServer
@@ -16,6 +20,7 @@ __all__ = [
     "NatsServerNotFoundError",
     "ScriptedServer",
     "find_nats_server",
+    "free_port",
 ]
 
 

