@@ -82,8 +82,8 @@ MUTANTS = [
     ),
     Mutant(
         "the reconnect buffer has no limit",
-        "nats_zio/session/outbound.py",
-        "        if self._measured_bytes + size > self._buffer_size or not self._buffer_size:\n",
+        "nats_zio/session/kept.py",
+        "        if self._bytes + size > self._limit or not self._limit:\n",
         "        if False:\n",
     ),
     Mutant(

@@ -24,7 +24,8 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from zio.lowlevel import Waiter, WaitQueue, here
 
-from ..errors import MaxPayloadError, ReconnectBufferFullError, TimeoutError
+from ..errors import MaxPayloadError, TimeoutError
+from .kept import Kept, frames, payload_bytes
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -37,7 +38,6 @@ ROOM = 1 << 20  # bytes accepted beyond what the socket takes; then publishers w
 LINE_SIZE = 64  # bytes beside the payload, about what a line takes in memory: small messages wait for no more than 2 ms
 BUSY_WAIT = 500e-6  # seconds that messages may gather while tasks are busy
 TICK = 1e-3  # seconds between two looks at what threads have appended
-WITHDRAWN = 1000  # messages in the queue that nobody wants any more, before room is made
 QUIET = 200e-6  # a plain thread writes at once if it has not for so many seconds
 
 
@@ -64,11 +64,7 @@ class Outbound:
         self.limit_of_threads = -1
         self.max_payload = 1 << 20
         self._loop = loop
-        self._buffer_size = reconnect_buffer_size
-        # While not connected: how many of the queued lines were measured, and their bytes.
-        self._measured = 0
-        self._measured_bytes = 0
-        self._withdrawn: dict[int, bytes] = {}  # command lines of messages not to be sent any more, by identity
+        self._kept = Kept(self.lines, reconnect_buffer_size)
         self._on_write_error = on_write_error
         self._stream: Stream | None = None
         self._batch: list[bytes] = []  # lines taken from the queue, not wholly written
@@ -109,7 +105,7 @@ class Outbound:
                     self.opener()
                     continue
                 with self.lock:
-                    self._check_buffer(size)
+                    self._kept.check(size)
                 self.limit = -1
                 return
             if not self._scheduled:
@@ -145,50 +141,20 @@ class Outbound:
                 self._write(stream)
         return True
 
-    def _check_buffer(self, size: int) -> None:
-        """Whether the buffer for the reconnect has room. Whole frames count, or empty messages would fill the memory.
-
-        Under the lock; indexing, unlike a loop, does not mind that the other side appends meanwhile.
-        """
-        lines = self.lines
-        for index in range(self._measured, len(lines)):
-            self._measured_bytes += len(lines[index]) + 2
-            self._measured += 1
-        if self._measured_bytes + size > self._buffer_size or not self._buffer_size:
-            raise ReconnectBufferFullError(
-                f"not connected, and a message of {size} bytes does not fit beside the {self._measured_bytes} of "
-                f"{self._buffer_size} bytes buffered for the reconnect"
-            )
-
     def withdraw(self, line: bytes) -> None:
         """The message with this command line is not wanted any more: if it waits for a connection, it is not sent.
 
         From any thread, a finalizer too. A message that goes to a connection is left alone.
         """
-        if self._stream is None:
-            self._withdrawn[id(line)] = line
-            if len(self._withdrawn) >= WITHDRAWN:
-                self._loop.urgent(self._make_room)
+        if self._stream is None and self._kept.withdraw(line):
+            self._loop.urgent(self._make_room)
 
     def _make_room(self) -> None:
         """Take what was withdrawn out of a queue that waits for a connection. In the home loop."""
         with self.lock:
             if self._stream is None and self._rest is None:
-                self._drop_withdrawn()
-                self._measure()
-
-    def _drop_withdrawn(self) -> None:
-        """As if it had never been accepted. In the home loop, under the lock."""
-        withdrawn, self._withdrawn = self._withdrawn, {}
-        if withdrawn:
-            before = _payload_bytes(self.lines)
-            frames = [frame for frame in _frames(self.lines) if id(frame[0]) not in withdrawn]
-            self.lines[:] = [line for frame in frames for line in frame]
-            self.accepted -= before - _payload_bytes(self.lines)
-
-    def _measure(self) -> None:
-        lines = self.lines
-        self._measured, self._measured_bytes = len(lines), sum(map(len, lines)) + 2 * len(lines)
+                self.accepted -= self._kept.drop_withdrawn()
+                self._kept.measure()
 
     @property
     def pending(self) -> int:
@@ -240,7 +206,7 @@ class Outbound:
             stream = self._stream
             pending = self.pending
             if stream is None:
-                self._check_buffer(size)
+                self._kept.check(size)
             elif self._rest is not None and pending and pending + size > ROOM:
                 return False
             self.lines.extend((line, body))
@@ -389,8 +355,8 @@ class Outbound:
             self._stream = stream
             self._in_doubt = 0, 0
             self.max_payload = max_payload
-            self._drop_withdrawn()
-            self._measured = self._measured_bytes = 0
+            self.accepted -= self._kept.drop_withdrawn()
+            self._kept.forget()
             self.lines[:0] = [frame[:-2] for frame in replay]
             self._controls += len(replay)
             self.limit = -1
@@ -421,12 +387,12 @@ class Outbound:
         with self.lock:
             self._stream = None
             self.limit = self.limit_of_threads = -1
-            waiting = (frame for frame in _frames(self.lines) if len(frame) == 2)
+            waiting = (frame for frame in frames(self.lines) if len(frame) == 2)
             lines = [line for message in (*self._unwritten(), *waiting) for line in message]
             self._lines_taken += len(self.lines) - len(lines)
             self.lines[:] = lines
-            self._measure()
-            self.taken = self._accepted_bytes - _payload_bytes(lines)
+            self._kept.measure()
+            self.taken = self._accepted_bytes - payload_bytes(lines)
             self._batch, self._rest = [], None
             # What was written is settled now, one way or the other: reported here, and not again.
             msgs, bytes_ = self.accepted_msgs - len(lines) // 2, self.taken
@@ -441,7 +407,7 @@ class Outbound:
         if rest is None:
             return
         written, end = sum(map(len, self._batch)) + 2 * len(self._batch) - len(rest), 0
-        for frame in _frames(self._batch):
+        for frame in frames(self._batch):
             end += sum(map(len, frame)) + 2 * len(frame)
             if end > written and len(frame) == 2:
                 yield frame
@@ -476,7 +442,8 @@ class Outbound:
 
     def mark(self) -> Mark:
         """Remember with a PING, which comes next, what is accepted so far; its PONG proves that the server has it."""
-        return Mark(self.accepted_msgs, self._accepted_bytes, self._lines_taken + len(self.lines))
+        with self.lock:  # or a thread that is taking lines from the queue would make it too low
+            return Mark(self.accepted_msgs, self._accepted_bytes, self._lines_taken + len(self.lines))
 
     def answered(self, mark: Mark) -> bool:
         """Whether a PONG can be the answer to the PING of this mark: whether that has been written."""
@@ -522,15 +489,3 @@ class _Ticker:
     def expire(self) -> None:
         self._deadline = None
         self._tick()
-
-
-def _payload_bytes(lines: list[bytes]) -> int:
-    """Of lines that are messages only."""
-    return sum(map(len, lines[1::2]))
-
-
-def _frames(lines: list[bytes]) -> Iterator[tuple[bytes, ...]]:
-    """Lines grouped into whole frames: two for a message, one for anything else."""
-    each = iter(lines)
-    for line in each:
-        yield (line, next(each)) if line.startswith((b"PUB ", b"HPUB ")) else (line,)

@@ -27,7 +27,7 @@ WARM_UP = 400
 # Short, so that what waits for its time to be up has it soon.
 TIMES: dict[str, Any] = {"ping_interval": 0.5, "connect_timeout": 1.0, "request_timeout": 1.0}
 SETTLE = 1.5
-LOOKS = 10
+PAUSE = 0.17  # between two looks; no divisor of the interval between pings
 
 
 def main() -> None:
@@ -43,9 +43,10 @@ def reconnect(url: str, password: str, count: int, tls: nats_zio.TLS | None) -> 
         nats_zio.connect(url, reconnect_wait=0.001, reconnect_max_wait=0.01, tls=tls, **TIMES) as nc,
     ):
         seen = nc.events()
-        sub = nc.subscribe("data", queue="group")
+        sub = nc.subscribe("data")
         nc.subscribe("echo", cb=lambda message: message.respond(message.data))
-        nc.subscribe("idle")
+        nc.subscribe("idle", queue="group")  # nothing is sent to it: until the server has noticed that the last
+        # connection is gone, it may choose the member there
 
         def times(number: int) -> None:
             for turn in range(number):
@@ -63,15 +64,9 @@ def reconnect(url: str, password: str, count: int, tls: nats_zio.TLS | None) -> 
         times(WARM_UP)
         look()  # looking itself leaves something the first time
         times(2)
-        before = look()
+        before = settled()
         times(count)
-        # A ping may be on its way at one moment and not at the other: so look again for one that is the same.
-        # What is kept of the first look is text, which no count of objects shows.
-        looks = 0
-        after = look()
-        while looks < LOOKS and json.loads(after)["objects"] != json.loads(before)["objects"]:
-            looks += 1
-            after = look(0.07 * looks)
+        after = settled()
         print(before)
         print(after)
         assert nc.stats.reconnects == WARM_UP + 2 + count
@@ -83,6 +78,16 @@ def expect(seen: Any, kind: type[Event]) -> None:
     while isinstance(event, nats_zio.events.ReconnectFailed):
         event = seen.recv(timeout=1)
     assert isinstance(event, kind), event
+
+
+def settled() -> str:
+    """What there is when two looks find the same objects: a ping may be on its way at one of them."""
+    found = look()
+    while True:
+        last, found = found, look(PAUSE)
+        # What is kept of a look is text, which no count of objects shows.
+        if json.loads(found)["objects"] == json.loads(last)["objects"]:
+            return found
 
 
 def look(wait: float = SETTLE) -> str:

@@ -1,0 +1,80 @@
+"""What is kept for the next connection: how much that may be, and what of it nobody wants any more."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from ..errors import ReconnectBufferFullError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+WITHDRAWN = 1000  # messages in the queue that nobody wants any more, before room is made
+
+
+class Kept:
+    """The lines of the outbound queue while it waits for a connection.
+
+    They are the queue's own list: all but ``withdraw`` is called under its lock.
+    """
+
+    def __init__(self, lines: list[bytes], limit: int) -> None:
+        self._lines = lines
+        self._limit = limit
+        self._measured = 0  # how many of the lines were measured, and their bytes
+        self._bytes = 0
+        self._withdrawn: dict[int, bytes] = {}  # command lines of messages not to be sent any more, by identity
+
+    def check(self, size: int) -> None:
+        """ReconnectBufferFullError unless there is room. Whole frames count, or empty messages would fill the memory.
+
+        Indexing, unlike a loop, does not mind that the other side appends meanwhile.
+        """
+        lines = self._lines
+        for index in range(self._measured, len(lines)):
+            self._bytes += len(lines[index]) + 2
+            self._measured += 1
+        if self._bytes + size > self._limit or not self._limit:
+            raise ReconnectBufferFullError(
+                f"not connected, and a message of {size} bytes does not fit beside the {self._bytes} of "
+                f"{self._limit} bytes buffered for the reconnect"
+            )
+
+    def measure(self) -> None:
+        """Anew, since lines were taken out."""
+        lines = self._lines
+        self._measured, self._bytes = len(lines), sum(map(len, lines)) + 2 * len(lines)
+
+    def forget(self) -> None:
+        """There is a connection: nothing is kept any more."""
+        self._measured = self._bytes = 0
+
+    def withdraw(self, line: bytes) -> bool:
+        """The message with this command line is not wanted any more. True if it is time to drop what is not.
+
+        From any thread, a finalizer too.
+        """
+        self._withdrawn[id(line)] = line
+        return len(self._withdrawn) >= WITHDRAWN
+
+    def drop_withdrawn(self) -> int:
+        """Take it out, as if it had never been accepted; how many payload bytes that was."""
+        withdrawn, self._withdrawn = self._withdrawn, {}
+        if not withdrawn:
+            return 0
+        lines = self._lines
+        before = payload_bytes(lines)
+        lines[:] = [line for frame in frames(lines) if id(frame[0]) not in withdrawn for line in frame]
+        return before - payload_bytes(lines)
+
+
+def frames(lines: list[bytes]) -> Iterator[tuple[bytes, ...]]:
+    """Lines grouped into whole frames: two for a message, one for anything else."""
+    each = iter(lines)
+    for line in each:
+        yield (line, next(each)) if line.startswith((b"PUB ", b"HPUB ")) else (line,)
+
+
+def payload_bytes(lines: list[bytes]) -> int:
+    """Of lines that are messages only."""
+    return sum(map(len, lines[1::2]))
