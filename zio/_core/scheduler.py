@@ -28,6 +28,7 @@ from .errors import Cancelled, Deadlock, ForkedError, RuntimeClosed
 from .fiber import Fiber, current_fiber
 from .inbox import Inbox
 from .poller import make_poller
+from .shuffled import ShuffledQueue
 from .task import RAISED, RETURNED, Task, inherited_context
 from .timers import Timers
 from .waiter import CANCELLED, FAILED, TIMED_OUT, WOKEN, Waiter
@@ -559,30 +560,6 @@ class Loop:
         while self._idle_fibers:
             self._idle_fibers.pop().switch()  # its task is None: it returns
         self.poller.close()
-
-
-class ShuffledQueue(deque[Any]):
-    """A ready queue that gives out a random entry: for tests, to show what relies on an order nobody promised.
-
-    What was promised holds: a timeout waits until all that was ready before it has run.
-    """
-
-    def __init__(self, random: Random) -> None:
-        super().__init__()
-        self._random = random
-
-    def popleft(self) -> Any:
-        at = self._random.randrange(len(self))
-        for position, item in enumerate(self):
-            if position > at:
-                break
-            if type(item) is not Fiber and type(item) is not Task:
-                at = self._random.randrange(position) if position else 0
-                break
-        self.rotate(-at)
-        item = super().popleft()
-        self.rotate(at)
-        return item
 
 
 def here() -> Fiber:
