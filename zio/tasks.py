@@ -111,6 +111,7 @@ def _sleep_in_thread(seconds: float) -> None:
     assert isinstance(holder, ThreadHolder)
     if seconds != seconds:
         raise ValueError("sleep() needs a number of seconds, not NaN")
+    holder.raise_pending()
     until = time.monotonic() + seconds
     holder.blocked = blocked = _ThreadSleep()
     try:

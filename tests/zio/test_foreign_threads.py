@@ -1157,3 +1157,13 @@ def test_nothing_is_left_of_a_call_that_is_over(background_runtime: zio.Runtime)
     with pytest.raises(TimeoutError):
         Channel[int]().recv(timeout=0.001)
     assert background_runtime.loop.callers == {}
+
+
+@pytest.mark.usefixtures("background_runtime")
+def test_a_call_that_cancels_its_own_task_is_cancelled_and_the_runtime_has_not_ended() -> None:
+    def call() -> None:
+        zio.current_task().cancel()
+        zio.sleep(0)
+
+    with pytest.raises(zio.Cancelled):
+        zio.background().call(call)

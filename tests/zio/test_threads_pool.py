@@ -7,12 +7,14 @@ import threading
 import time
 import traceback
 from functools import partial
+from typing import Any
 
 import pytest
 
 import zio
 from tests.zio.helpers_streams import in_turn
 from zio._core import pool as pool_module
+from zio.lowlevel import here
 from zio.testing import wait_all_parked
 
 variable: contextvars.ContextVar[str] = contextvars.ContextVar("variable", default="unset")
@@ -369,3 +371,91 @@ def test_wait_all_parked_takes_a_thread_job_for_work() -> None:
         return task.done
 
     assert zio.run(main)
+
+
+@pytest.mark.parametrize("abandon", [False, True])
+@pytest.mark.parametrize("back", [zio.from_thread, zio.to_thread], ids=["from_thread", "to_thread"])
+def test_a_cancelled_jobs_calls_into_the_runtime_are_cancelled(back: Any, abandon: bool) -> None:
+    """The thread waits for nothing that will come: the job ends with Cancelled, and the caller with it."""
+
+    def main() -> list[str]:
+        channel: zio.Channel[int] = zio.Channel()
+        seen = []
+        ended = threading.Event()
+
+        def job() -> None:
+            try:
+                back(channel.recv)
+            except zio.Cancelled:
+                seen.append("cancelled")
+                with pytest.raises(zio.Cancelled):
+                    zio.sleep(0)
+                raise
+            finally:
+                ended.set()
+
+        task = zio.spawn(lambda: zio.to_thread(job, abandon_on_cancel=abandon))
+        while not channel._receivers:
+            zio.sleep(0.001)
+        task.cancel()
+        with pytest.raises(zio.Cancelled):
+            task.join()
+        _started(ended)
+        # The thread is as good as new.
+        zio.to_thread(lambda: zio.from_thread(zio.sleep, 0))
+        return seen
+
+    assert zio.run(main) == ["cancelled"]
+
+
+def test_a_job_that_handles_the_cancel_of_its_call_returns_what_it_likes() -> None:
+    def main() -> object:
+        channel: zio.Channel[int] = zio.Channel()
+
+        def job() -> str:
+            try:
+                zio.from_thread(channel.recv)
+            except zio.Cancelled:
+                return "cleaned up"
+            return "?"
+
+        task = zio.spawn(zio.to_thread, job)
+        while not channel._receivers:
+            zio.sleep(0.001)
+        task.cancel()
+        return task.join()
+
+    assert zio.run(main) == "cleaned up"
+
+
+def test_a_run_ends_although_a_job_waits_for_a_task() -> None:
+    def main() -> None:
+        channel: zio.Channel[int] = zio.Channel()
+        zio.spawn(zio.to_thread, zio.from_thread, channel.recv)
+        while not channel._receivers:
+            zio.sleep(0.001)
+
+    zio.run(main)
+
+
+def test_a_job_that_begins_when_its_caller_was_cancelled_already_is_cancelled_too(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(pool_module.ThreadPool, "withdraw", lambda self, job: False)
+
+    def main() -> None:
+        pool = here().loop.runtime.pool
+        pool._max = 1
+        release = threading.Event()
+        blocker = zio.spawn(zio.to_thread, release.wait)
+        task = zio.spawn(zio.to_thread, zio.from_thread, zio.Channel[int]().recv)
+        while not pool.numbers()[0]:
+            zio.sleep(0.001)
+        task.cancel()
+        zio.pause()
+        release.set()
+        blocker.join()
+        with pytest.raises(zio.Cancelled):
+            task.join()
+
+    zio.run(main)

@@ -342,30 +342,51 @@ class Blocked(Protocol):
     def interrupt(self) -> None: ...
 
 
-# The plain threads that are inside a scope. Empty, as it mostly is, a hot call need not look its thread up.
+# The plain threads in a scope, or cancelled. Empty, as it mostly is, a hot call need not look its thread up.
 threads_in_scopes: set[ThreadHolder] = set()
 
 
 class ThreadHolder(Holder):
     """The place of a plain thread in the cancel tree, and its identity as owner of locks."""
 
-    __slots__ = ("blocked", "loop", "name")
+    __slots__ = ("blocked", "loop", "name", "pending")
 
     def __init__(self) -> None:
         super().__init__()
         self.scope = self
         self.loop = None
         self.blocked: Blocked | None = None
+        self.pending: BaseException | None = None  # what interrupted a call that had completed all the same
         self.name = threading.current_thread().name
 
     def now(self) -> float:
         return monotonic()
 
     def scope_changed(self) -> None:
-        if self.scope is self:
+        if self.scope is self and not self.cancelled:
             threads_in_scopes.discard(self)
         else:
             threads_in_scopes.add(self)
+
+    def cancel_job(self) -> None:
+        """The task that has this thread of a pool at work was cancelled: so are the calls that the job makes."""
+        threads_in_scopes.add(self)
+        spread_cancel(self)
+
+    def job_ended(self) -> None:
+        """What comes next in this thread is another job."""
+        self.cancelled = False
+        self.pending = None
+        self.scope_changed()
+
+    def raise_pending(self) -> None:
+        """At the beginning of a blocking call."""
+        if self.pending is not None:
+            pending, self.pending = self.pending, None
+            try:
+                raise pending
+            finally:
+                del pending  # no cycle through the traceback
 
     def cancel_arrived(self) -> None:
         blocked = self.blocked  # read once: this may run in another thread

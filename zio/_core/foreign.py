@@ -3,11 +3,14 @@
 The operation as a whole is posted to the home loop and runs there as a task; the caller waits for the
 outcome: a plain thread blocks on a lock, a task of another loop parks there. A cancel or timeout of the
 caller cancels the posted task and then still waits for its outcome, so an operation that had completed
-already counts, and nothing it took is lost.
+already counts, and nothing it took is lost. So it is with Control-C and with what a signal handler raises: if the
+operation has completed, its result comes first.
 """
 
 from __future__ import annotations
 
+import _thread
+import signal
 import sys
 import threading
 import warnings
@@ -20,7 +23,7 @@ from greenlet import getcurrent
 from .cancel import Holder, ThreadHolder, current_holder, thread_holder
 from .errors import BlockingNotAllowed, Cancelled, RuntimeClosed
 from .fiber import Fiber
-from .waiter import CANCELLED, WOKEN, Waiter
+from .waiter import CANCELLED, FAILED, WOKEN, Waiter
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -100,7 +103,7 @@ class ForeignCall:
         error = task.error
         if error is None:
             self._finish(task.result(), None)
-        elif isinstance(error, Cancelled) and task.cancelled and not self.interrupted:
+        elif isinstance(error, Cancelled) and task.cancelled and not self.interrupted and self.loop.closing_calls:
             self._finish(None, RuntimeClosed("the runtime ended during the call"))
         else:
             self._finish(None, error)
@@ -137,20 +140,34 @@ class ForeignCall:
             if holder.scope.cancelled:
                 self.interrupt()
             while True:
-                left = holder.check_deadlines()
                 try:
+                    left = holder.check_deadlines()
                     if self._lock.acquire(timeout=-1 if left is None else max(left, 0)):
                         break
                 except BaseException as exc:  # KeyboardInterrupt, or what a signal handler raised
                     if interruption is not None:
                         raise
                     interruption = exc
+                    if self._done:  # the lock may be ours already, and nobody would release it again
+                        break
                     self.interrupt()
         finally:
             holder.blocked = None
         if interruption is not None:
-            raise interruption
+            if self.error is not None:
+                raise interruption
+            self._raise_later(holder, interruption)
         return self._outcome()
+
+    def _raise_later(self, holder: ThreadHolder, interruption: BaseException) -> None:
+        """The operation has completed all the same, and may have taken something: so its caller gets the result.
+
+        What came between is raised by the thread's next blocking call; Control-C in any case, a moment later.
+        """
+        if isinstance(interruption, KeyboardInterrupt) and not self.loop.closed:
+            self.loop.post(_interrupt_again, self.loop, optional=True)
+        else:
+            holder.pending = interruption
 
     def wait_in_task(self, fiber: Fiber) -> Any:
         loop = fiber.loop
@@ -162,7 +179,10 @@ class ForeignCall:
             if loop.park(waiter) != WOKEN:
                 self.loop.post(self._interrupt_at_home, optional=True)
                 self._await_outcome(loop, fiber)
-                if waiter.state != CANCELLED:
+                if waiter.state == FAILED and isinstance(waiter.value, KeyboardInterrupt) and self.error is None:
+                    loop.interrupted = True  # the result counts, see _raise_later: the next blocking call raises it
+                    loop.budget = 0
+                elif waiter.state != CANCELLED:
                     raise waiter.value
         finally:
             loop.outside_wakers -= 1
@@ -206,6 +226,31 @@ class ForeignEdit(ForeignCall):
         """It ends by itself."""
 
 
+INTERRUPT_AGAIN = 0.01  # seconds: by then the caller has what its call returned
+
+
+def _interrupt_again(loop: Loop) -> None:
+    loop.timers.push(loop.clock.now() + INTERRUPT_AGAIN, _InterruptAgain())
+
+
+class _InterruptAgain:
+    """An entry in a loop's heap of timers: Control-C for the main thread, which had one it could not be given."""
+
+    __slots__ = ()
+
+    sleeping = True  # for the timer heap: it fires at once
+
+    def alive(self, deadline: float) -> bool:
+        return True
+
+    def expire(self) -> None:
+        ident = threading.main_thread().ident
+        if ident is not None and hasattr(signal, "pthread_kill"):
+            signal.pthread_kill(ident, signal.SIGINT)  # a real one, so that it ends a wait in the system too
+        else:
+            _thread.interrupt_main()
+
+
 def _waker(loop: Loop, waiter: Waiter) -> Callable[[], None]:
     return lambda: loop.post(waiter.wake, optional=True)
 
@@ -225,6 +270,7 @@ def call_elsewhere(loop: Loop, fn: Callable[..., Any], *args: Any) -> Any:
     refuse_to_block_here(fn)
     loop.check_usable()
     holder = thread_holder()
+    holder.raise_pending()
     holder.check_deadlines()
     if holder.scope.cancelled:
         raise Cancelled
@@ -322,11 +368,12 @@ def wait_in_thread(latch: Latch, timeout: float | None) -> bool:
     Obeys the cancel scopes of the thread: Cancelled.
     """
     holder = thread_holder()
+    holder.raise_pending()
     until = None if timeout is None else monotonic() + timeout
     holder.blocked = latch
     try:
         while not latch.settled:
-            if holder.scope is holder:  # in no scope, so nothing to obey
+            if holder.scope is holder and not holder.cancelled:  # nothing to obey
                 seconds = threading.TIMEOUT_MAX if until is None else until - monotonic()
                 if seconds <= 0:
                     return False

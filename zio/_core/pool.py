@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from greenlet import getcurrent
 
-from .cancel import CancelScope
+from .cancel import CancelScope, thread_holder
 from .errors import Cancelled, RuntimeClosed
 from .fiber import Fiber
 from .foreign import RuntimeThread
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from contextvars import Context
 
+    from .cancel import ThreadHolder
     from .scheduler import Loop
 
 MAX_THREADS = 64  # jobs above that wait in a queue
@@ -40,7 +41,7 @@ def worker_loop() -> Loop | None:
 class Job:
     """A call in a thread: ``done(job)`` is called there when it has ended."""
 
-    __slots__ = ("args", "context", "done", "ended", "error", "fn", "value", "waiter")
+    __slots__ = ("args", "cancelled", "context", "done", "ended", "error", "fn", "holder", "value", "waiter")
 
     def __init__(
         self, fn: Callable[..., Any], args: tuple[Any, ...], done: Callable[[Job], None], context: Context | None
@@ -53,6 +54,8 @@ class Job:
         self.error: BaseException | None = None
         self.waiter: Waiter | None = None
         self.ended = False
+        self.cancelled = False  # the task that waits for it is: what it calls back ends with Cancelled
+        self.holder: ThreadHolder | None = None  # the thread, while it runs
 
     def __repr__(self) -> str:
         return f"<job {getattr(self.fn, '__qualname__', '') or type(self.fn).__name__} in a thread>"
@@ -125,6 +128,13 @@ class ThreadPool:
                 return False
             return True
 
+    def cancel(self, job: Job) -> None:
+        """The job itself cannot be stopped, but its calls back into the runtime can: they end with Cancelled."""
+        with self._lock:
+            job.cancelled = True
+            if job.holder is not None:
+                job.holder.cancel_job()
+
     # In the threads.
 
     @contextmanager
@@ -142,14 +152,22 @@ class ThreadPool:
 
     def _work(self, first: Job) -> None:
         _worker.loop = self._loop
-        me = threading.current_thread()
+        me, holder = threading.current_thread(), thread_holder()
         seat = _Seat()
         job: Job | None = first
         while job is not None:
             self._threads[me] = job
+            if job.waiter is not None or job.cancelled:  # a task waits for it, or did
+                # In this order, since the task's cancel goes the other way round.
+                job.holder = holder
+                if job.cancelled:
+                    self.cancel(job)
             job.run()
             with self._lock:
                 self._threads[me] = None
+                job.holder = None
+                if job.cancelled:
+                    holder.job_ended()
                 if self._queue:
                     job = self._queue.popleft()
                     continue
@@ -172,7 +190,7 @@ class ThreadPool:
         """Run ``fn(*args)`` in a thread and park until it has ended.
 
         Cancelled before a thread has begun: the job never runs. Later: waits for its end, or with
-        ``abandon`` leaves it to itself and drops its outcome.
+        ``abandon`` leaves it to itself and drops its outcome; calls of the job that wait in the runtime are cancelled.
         """
         fiber = getcurrent()
         assert type(fiber) is Fiber
@@ -193,6 +211,7 @@ class ThreadPool:
                 loop.jobs -= 1
                 job.waiter = None
                 raise waiter.value if state == FAILED else Cancelled
+            self.cancel(job)
             if abandon:
                 job.waiter = None
                 raise waiter.value if state == FAILED else Cancelled
