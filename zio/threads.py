@@ -20,7 +20,8 @@ def to_thread(fn: Callable[..., T], *args: Any, abandon_on_cancel: bool = False)
 
     Context variables are those of the caller. Cancelled before a thread was free, ``fn`` never runs; later
     the call waits for its end and returns what it returned, or with ``abandon_on_cancel`` raises Cancelled at
-    once and drops the outcome; zio's own calls, made by ``fn``, end with Cancelled. In a plain thread (a pool thread included) ``fn`` is called directly.
+    once and drops the outcome; zio's own calls, made by ``fn``, end with Cancelled. In a plain thread (a pool
+    thread included) ``fn`` is called directly.
     """
     fiber = getcurrent()
     if type(fiber) is Fiber:

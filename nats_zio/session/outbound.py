@@ -18,13 +18,15 @@ there is more to do than that: the tick's flush is not scheduled yet, too much h
 
 from __future__ import annotations
 
+import builtins
 import threading
 from time import perf_counter
 from typing import TYPE_CHECKING, NamedTuple
 
+import zio
 from zio.lowlevel import Waiter, WaitQueue, here
 
-from ..errors import MaxPayloadError, TimeoutError
+from ..errors import DisconnectedError, MaxPayloadError, TimeoutError
 from .kept import Kept, frames, payload_bytes
 
 if TYPE_CHECKING:
@@ -291,32 +293,48 @@ class Outbound:
                 if not lines:
                     return
                 accepted = self.accepted + self.accepted_by_threads
-                batch = self._batch = lines[:]
-                del lines[: len(batch)]  # the loop may have appended more, while a thread writes
-                self._lines_taken += len(batch)
-                self.taken = accepted
+                batch = lines[:]
+                taken = self._lines_taken + len(batch)
                 batch.append(b"")  # for the last CRLF
                 data: bytes | memoryview = b"\r\n".join(batch)
                 batch.pop()
             else:
                 data = rest
             try:
+                if rest is None:
+                    self._batch = batch
+                    del lines[: len(batch)]  # the loop may have appended more, while a thread writes
+                    self._lines_taken = taken
+                    self.taken = accepted
                 sent = stream.send_some(data)
-            except Exception as exc:
-                self._rest = memoryview(data)
-                self._stream = None
-                self.limit = self.limit_of_threads = -1
-                self._loop.post(self._on_write_error, exc, optional=True)
-                return
-            if sent < len(data):
+                if sent == len(data):
+                    self._rest = None
+                    self._batch = []
+                    continue
                 self._rest = memoryview(data)[sent:]
                 self.limit_of_threads = -1
                 if not self._draining:
                     self._draining = True
                     self._loop.post(self._start_draining, optional=True)
                 return
-            self._rest = None
-            self._batch = []
+            except BaseException as exc:
+                self._stream = None
+                self.limit = self.limit_of_threads = -1
+                if _is_of_the_link(exc):
+                    self._rest = memoryview(data)
+                    self._loop.post(self._on_write_error, exc, optional=True)
+                    return
+                # A signal handler has raised it, in the main thread. How much has gone out nobody knows: so all of it
+                # may have, none of it is sent again, and the connection, which may be in the middle of a frame, ends.
+                if rest is None:
+                    if lines and lines[0] is batch[0]:
+                        del lines[: len(batch)]
+                    self._lines_taken = taken
+                    self.taken = accepted
+                self._rest, self._batch = None, []
+                broken = DisconnectedError(f"writing was interrupted by {type(exc).__name__}")
+                self._loop.post(self._on_write_error, broken, optional=True)
+                raise
 
     def _start_draining(self) -> None:
         self._loop.spawn_system(self._drain, name="nats outbound")
@@ -489,3 +507,10 @@ class _Ticker:
     def expire(self) -> None:
         self._deadline = None
         self._tick()
+
+
+def _is_of_the_link(error: BaseException) -> bool:
+    """Whether an error of writing is the connection's. A TimeoutError without a number is a signal handler's."""
+    if isinstance(error, builtins.TimeoutError) and error.errno is None:
+        return False
+    return isinstance(error, (OSError, zio.Closed))

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 from typing import Any
 
+import pytest
+
+import nats_zio
 import zio
 from nats_zio.session.outbound import ROOM, Outbound
 from zio.lowlevel import here
@@ -153,5 +157,135 @@ def test_empty_messages_wait_for_room_too() -> None:
         zio.testing.wait_all_parked()
         assert outbound.accepted_msgs < ROOM
         assert outbound.pending > ROOM // 2
+
+    zio.run(main)
+
+
+class Interrupted(Socket):
+    """Takes what it has room for, and then a signal handler raises."""
+
+    def __init__(self, room: int, error: BaseException) -> None:
+        super().__init__(room)
+        self.error: BaseException | None = error
+
+    def send_some(self, data: bytes | memoryview) -> int:
+        sent = super().send_some(data)
+        error, self.error = self.error, None
+        if error is not None:
+            raise error
+        return sent
+
+
+INTERRUPTIONS = pytest.mark.parametrize(
+    "error",
+    [KeyboardInterrupt(), RuntimeError("a limit"), TimeoutError("an alarm")],
+    ids=lambda error: type(error).__name__,
+)
+
+
+LATER = (b"PUB a 4", b"next")
+
+
+def left_behind(outbound: Outbound, errors: zio.Channel[BaseException], error: BaseException) -> None:
+    """The connection ends, and what was being written is in doubt and not sent again."""
+    lost = errors.recv(timeout=10)
+    assert type(lost) is nats_zio.DisconnectedError
+    assert type(error).__name__ in str(lost)
+    if not (isinstance(outbound.lines, InterruptedLines) and not outbound.lines.first):
+        outbound.lines.extend(LATER)  # by somebody who has not heard of it yet
+    outbound.accepted += 4
+    assert outbound.disconnected() == (2, 6)
+    socket = Socket(100)
+    outbound.connected(socket, 1 << 20, [b"SUB a 1\r\n"])  # type: ignore[arg-type]
+    outbound.flush()
+    assert socket.got == b"SUB a 1\r\nPUB a 4\r\nnext\r\n"
+    assert outbound.accepted_msgs == 3
+    assert outbound.pending == 0
+
+
+@INTERRUPTIONS
+@pytest.mark.parametrize("room", [0, 5, 100], ids=["before", "in a frame", "after"])
+def test_what_a_signal_handler_raises_in_a_write_is_raised_and_ends_the_connection(
+    error: BaseException, room: int
+) -> None:
+    def main() -> None:
+        errors = zio.Channel[BaseException](1)
+        outbound = Outbound(here().loop, 8 << 20, errors.try_send)
+        outbound.connected(Interrupted(room, error), 1 << 20, [])  # type: ignore[arg-type]
+        outbound.lines.extend((b"PUB a 3", b"one"))
+        outbound.accepted += 3
+        with pytest.raises(type(error)):
+            outbound.append_from_thread(b"PUB a 3", b"two", at_once=True)
+        left_behind(outbound, errors, error)
+
+    zio.run(main)
+
+
+def test_what_was_left_of_a_frame_is_not_sent_again_if_writing_it_is_interrupted() -> None:
+    def main() -> None:
+        errors = zio.Channel[BaseException](1)
+        outbound = Outbound(here().loop, 8 << 20, errors.try_send)
+        socket = Interrupted(5, KeyboardInterrupt())
+        error, socket.error = socket.error, None
+        outbound.connected(socket, 1 << 20, [])  # type: ignore[arg-type]
+        outbound._draining = True  # nobody but this test writes what is left
+        outbound.lines.extend((b"PUB a 3", b"one", b"PUB a 3", b"two"))
+        outbound.accepted += 6
+        outbound.flush()
+        socket.error, outbound._draining = error, False
+        with pytest.raises(KeyboardInterrupt):
+            outbound.flush()
+        left_behind(outbound, errors, KeyboardInterrupt())
+
+    zio.run(main)
+
+
+class InterruptedLines(list[bytes]):
+    """A signal handler raises before a batch is taken from it, or when the loop has added something afterwards."""
+
+    def __init__(self, error: BaseException, *, first: bool) -> None:
+        super().__init__()
+        self.error: BaseException | None = error
+        self.first = first
+
+    def __delitem__(self, which: Any) -> None:
+        error, self.error = self.error, None
+        if error is not None and self.first:
+            raise error
+        super().__delitem__(which)
+        if error is not None:
+            self.extend(LATER)
+            raise error
+
+
+@INTERRUPTIONS
+@pytest.mark.parametrize("first", [True, False], ids=["before", "after"])
+def test_an_interruption_while_a_batch_is_taken_from_the_queue_counts_it_once(
+    error: BaseException, first: bool
+) -> None:
+    def main() -> None:
+        errors = zio.Channel[BaseException](1)
+        outbound = Outbound(here().loop, 8 << 20, errors.try_send)
+        outbound.lines = outbound._kept._lines = InterruptedLines(error, first=first)
+        outbound.connected(Socket(100), 1 << 20, [])  # type: ignore[arg-type]
+        outbound.lines.extend((b"PUB a 3", b"one"))
+        outbound.accepted += 3
+        with pytest.raises(type(error)):
+            outbound.append_from_thread(b"PUB a 3", b"two", at_once=True)
+        left_behind(outbound, errors, error)
+
+    zio.run(main)
+
+
+def test_an_error_of_the_socket_keeps_what_was_not_written() -> None:
+    def main() -> None:
+        errors = zio.Channel[BaseException](1)
+        error = ConnectionResetError(errno.ECONNRESET, "reset")
+        outbound = Outbound(here().loop, 8 << 20, errors.try_send)
+        outbound.connected(Interrupted(0, error), 1 << 20, [])  # type: ignore[arg-type]
+        outbound.append_from_thread(b"PUB a 3", b"one", at_once=True)
+        assert errors.recv(timeout=10) is error
+        assert outbound.disconnected() == (0, 0)
+        assert outbound.lines == [b"PUB a 3", b"one"]
 
     zio.run(main)
