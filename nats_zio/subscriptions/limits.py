@@ -70,12 +70,12 @@ class Limits:
             while (limit_msgs is not None and len(queue) - waiting >= limit_msgs) or (
                 limit_bytes is not None and size + more > limit_bytes
             ):
-                if drop_old:
+                if drop_old and (limit_bytes is None or more <= limit_bytes):  # else it fits in no queue, however empty
                     try:
                         oldest = queue.popleft()
-                    except IndexError:
-                        dropped.append(message)  # larger than the limit by itself
-                        break
+                    except IndexError:  # another thread has taken the rest
+                        size = 0
+                        continue
                     size -= size_of(oldest)
                     dropped.append(oldest)
                     continue

@@ -107,6 +107,20 @@ def test_a_message_larger_than_the_limit_is_dropped_and_the_next_is_not(
     run(main)
 
 
+def test_a_message_that_could_never_fit_throws_nothing_else_out(
+    run: Run, nats_server: NatsServer, subject: str
+) -> None:
+    def main() -> None:
+        with nats_zio.connect(nats_server.url) as nc:
+            sub = nc.subscribe(subject, pending_bytes=10, overflow="drop_old")
+            _publish(nc, subject, b"one", b"two")
+            _publish(nc, subject, b"x" * 11)
+            assert _pending(sub) == [b"one", b"two"]
+            assert (sub.dropped, sub.dropped_bytes) == (1, 11)
+
+    run(main)
+
+
 def test_the_limits_are_exact_however_the_messages_come(run: Run, nats_server: NatsServer, subject: str) -> None:
     def main() -> None:
         with nats_zio.connect(nats_server.url) as nc:
