@@ -7,6 +7,9 @@ all threads of the process, so there it is an error like others.
 from __future__ import annotations
 
 import math
+import os
+import signal
+import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -225,7 +228,49 @@ def test_a_key_that_raises_loses_one_message_only(case: Case, server: NatsServer
     case.run(main)
 
 
+@pytest.mark.parametrize("raise_it", EXITS)
+def test_an_exit_on_a_worker_thread_ends_no_run(
+    server: NatsServer, raise_it: Callable[[], None], caplog: pytest.LogCaptureFixture
+) -> None:
+    """As in any thread, also where the client itself lives in a run of the user's."""
+    case = Case(zio.run, {"run_callbacks": "thread"}, raise_it)
+
+    def auth(info: nats_zio.ServerInfo) -> nats_zio.Auth:
+        case.maybe()
+        return nats_zio.Auth()
+
+    def main() -> None:
+        with case.connect(server, auth=auth, on_event=lambda event: raise_it()) as nc:
+            events = nc.events()
+            case.failing = True
+            nc.force_reconnect()
+            next_event(events, nats_zio.events.ReconnectFailed)
+            case.failing = False
+            next_event(events, nats_zio.events.Reconnected)
+
+    case.run(main)
+    assert "on_event= failed" in caplog.text
+
+
 # What is not the function's own.
+
+
+def test_control_c_while_auth_is_asked_on_a_thread_interrupts_the_main_task(server: NatsServer) -> None:
+    go_on = threading.Event()
+
+    def auth(info: nats_zio.ServerInfo) -> nats_zio.Auth:
+        os.kill(os.getpid(), signal.SIGINT)
+        assert go_on.wait(20)
+        return nats_zio.Auth()
+
+    def main() -> None:
+        try:
+            nats_zio.connect(server.url, auth=auth, run_callbacks="thread")
+        finally:
+            go_on.set()
+
+    with pytest.raises(KeyboardInterrupt):
+        zio.run(main)
 
 
 @pytest.mark.parametrize("raise_it", EXITS)
