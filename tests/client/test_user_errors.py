@@ -311,26 +311,14 @@ def test_the_end_of_the_run_is_no_error_of_the_functions_it_ends(
     assert not [record for record in caplog.records if "failed" in record.getMessage()]
 
 
-def test_closing_the_client_is_no_error_of_an_auth_that_it_ends(server: NatsServer) -> None:
-    def main() -> list[nats_zio.events.Event]:
-        entered = zio.Event()
-        again = zio.Event()
+def test_an_auth_that_the_time_limit_ends_is_no_failed_auth(server: NatsServer) -> None:
+    def main() -> None:
+        with pytest.raises(nats_zio.NoServersError) as caught:
+            nats_zio.connect(server.url, auth=lambda info: zio.sleep(math.inf), connect_timeout=0.05)
+        (error,) = caught.value.errors.values()
+        assert isinstance(error, nats_zio.TimeoutError)
 
-        def auth(info: nats_zio.ServerInfo) -> nats_zio.Auth:
-            if again.is_set():
-                entered.set()
-                zio.sleep(math.inf)
-            return nats_zio.Auth()
-
-        nc = nats_zio.connect(server.url, auth=auth)
-        again.set()
-        nc.force_reconnect()
-        assert entered.wait(LIMIT)
-        events = nc.events()
-        nc.close()
-        return list(events)
-
-    assert [type(event) for event in zio.run(main)] == [nats_zio.events.Closed]
+    zio.run(main)
 
 
 # Should all else fail.
