@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import zio
 
 from .errors import CredentialsError
+from .user_functions import Raised, check_plain
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from .options import Options
     from .protocol import ServerInfo
     from .servers import Server
+    from .user_functions import UserFunctions
 
     AuthSource = Callable[[ServerInfo], "Auth"]
 
@@ -52,12 +54,13 @@ class Auth:
                 raise TypeError(f"{name} must be a str, not {type(value).__name__}")
         if self.sign is not None and not callable(self.sign):
             raise TypeError(f"sign must be a function, not {type(self.sign).__name__}")
+        check_plain("sign", self.sign)
         if self.nkey is not None and self.sign is None:
             raise ValueError("an nkey proves nothing without sign=")
 
 
 def connect_fields(
-    server: Server, options: Options, info: ServerInfo, call_user: Callable[..., Any]
+    server: Server, options: Options, info: ServerInfo, user_functions: UserFunctions
 ) -> dict[str, str | None]:
     """The fields of CONNECT that say who we are. May block: files are read, and ``auth=`` is asked.
 
@@ -70,7 +73,7 @@ def connect_fields(
     elif options.credentials is not None:
         auth = _of_credentials(options.credentials)
     elif options.auth is not None:
-        auth = options.auth if isinstance(options.auth, Auth) else _asked(options.auth, info, call_user)
+        auth = options.auth if isinstance(options.auth, Auth) else _asked(options.auth, info, user_functions)
     else:
         auth = Auth(user=options.user, password=options.password, token=options.token)
     # Without a nonce the server asks for no signature, and has no use for what needs one.
@@ -81,7 +84,7 @@ def connect_fields(
         "auth_token": auth.token,
         "jwt": auth.jwt if signed else None,
         "nkey": auth.nkey if signed else None,
-        "sig": _signature(auth.sign, info.nonce, call_user) if signed and auth.sign is not None else None,
+        "sig": _signature(auth.sign, info.nonce, user_functions) if signed and auth.sign is not None else None,
     }
 
 
@@ -100,11 +103,11 @@ def is_no_path(text: str) -> bool:
     return "\n" in text or text.startswith(("-----", "eyJ")) or _SEED.fullmatch(_as_bytes(text)) is not None
 
 
-def _asked(source: AuthSource, info: ServerInfo, call_user: Callable[..., Any]) -> Auth:
+def _asked(source: AuthSource, info: ServerInfo, user_functions: UserFunctions) -> Auth:
     try:
-        auth: object = call_user(source, info)
-    except Exception as exc:
-        raise CredentialsError(f"auth= raised {type(exc).__name__}") from exc
+        auth: object = user_functions.call(source, info)
+    except Raised as raised:
+        raise CredentialsError(f"auth= raised {type(raised.error).__name__}") from raised.error
     if not isinstance(auth, Auth):
         raise CredentialsError(f"auth= returned {type(auth).__name__}, not nats_zio.Auth")
     return auth
@@ -163,11 +166,11 @@ def _key_pair(seed: bytes) -> Any:
     return pair
 
 
-def _signature(sign: Callable[[bytes], bytes], nonce: str, call_user: Callable[..., Any]) -> str:
+def _signature(sign: Callable[[bytes], bytes], nonce: str, user_functions: UserFunctions) -> str:
     try:
-        signature: object = call_user(sign, nonce.encode())
-    except Exception as exc:
-        raise CredentialsError(f"sign= raised {type(exc).__name__}") from exc
+        signature: object = user_functions.call(sign, nonce.encode())
+    except Raised as raised:
+        raise CredentialsError(f"sign= raised {type(raised.error).__name__}") from raised.error
     if not isinstance(signature, (bytes, bytearray)):
         raise CredentialsError(f"sign= returned {type(signature).__name__}, not bytes")
     return base64.urlsafe_b64encode(signature).rstrip(b"=").decode()

@@ -37,6 +37,7 @@ from .protocol.encoder import MAX_KNOWN_SIZE, SIZES
 from .requests import Requests
 from .session import Outbound, Session, closed_error
 from .subscriptions import ReaderGate, Subscription, SubscriptionTable
+from .user_functions import Raised, UserFunctions
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -105,6 +106,7 @@ class Core:
         loop: Loop = runtime.loop
         self.runtime = runtime
         self.callbacks_in_threads = in_thread if options.run_callbacks is None else options.run_callbacks == "thread"
+        self.user_functions = UserFunctions(runtime, in_threads=self.callbacks_in_threads)
         self.outbound = Outbound(loop, options.reconnect_buffer_size, self._write_failed)
         self.outbound.opener = self.open_once
         self.table = SubscriptionTable(self)
@@ -144,7 +146,7 @@ class Core:
             if self.opened or self.is_closed:
                 return
             if self.options.on_event is not None and self._event_calls is None:
-                calls = EventCalls(self.loop, self.options.on_event, in_thread=self.callbacks_in_threads)
+                calls = EventCalls(self.loop, self.options.on_event, self.user_functions)
                 self._event_calls = calls
                 self._receivers.append(calls.receiver)
             try:
@@ -173,18 +175,14 @@ class Core:
 
         def call(*args: Any) -> Any:
             try:
-                return self.call_user(fn, *args)
-            except Exception as exc:
-                self.option_failed(option, exc)
+                return self.user_functions.call(fn, *args)
+            except Raised as raised:
+                self.option_failed(option, raised.error)
                 return None
 
         return call
 
-    def call_user(self, fn: Callable[..., Any], *args: Any) -> Any:
-        """Call a function of the user's, which may block, where handlers run: in this task, or on a worker thread."""
-        return zio.to_thread(fn, *args, abandon_on_cancel=True) if self.callbacks_in_threads else fn(*args)
-
-    def option_failed(self, option: str, error: Exception) -> None:
+    def option_failed(self, option: str, error: BaseException) -> None:
         """A function given as an option raised, or returned what it must not."""
         logger.error("%s= failed", option, exc_info=error)
         self.emit(events.CallbackError(None, None, error))

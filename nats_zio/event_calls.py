@@ -9,6 +9,7 @@ import zio
 from zio.lowlevel import current_holder, current_owner, wait_done
 
 from .events import Receiver
+from .user_functions import refuse_unrun
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from zio.lowlevel import Loop
 
     from .events import Event
+    from .user_functions import UserFunctions
 
 logger = logging.getLogger("nats_zio")
 
@@ -25,10 +27,10 @@ END_TIMEOUT = 2.0  # seconds that close() gives to the last calls
 class EventCalls:
     """Takes the events of a client to the user's function. In the home loop."""
 
-    def __init__(self, loop: Loop, call: Callable[[Event], object], *, in_thread: bool) -> None:
+    def __init__(self, loop: Loop, call: Callable[[Event], object], user_functions: UserFunctions) -> None:
         self.receiver = Receiver()
         self._call = call
-        self._in_thread = in_thread
+        self._user_functions = user_functions
         self._holder: Any = None  # the task or thread that runs the function just now
         self._task = loop.spawn_system(self._run, name="nats on_event")
 
@@ -39,17 +41,24 @@ class EventCalls:
             except zio.ChannelClosed:
                 return
             try:
-                if self._in_thread:
+                if self._user_functions.in_threads:
                     zio.to_thread(self._call_one, event)
                 else:
                     self._call_one(event)
-            except Exception:  # no event: its handler would be this one
-                logger.exception("on_event= failed for %r", event)
+            except Exception:
+                logger.exception("there was no thread to call on_event= for %r", event)
 
     def _call_one(self, event: Event) -> None:
         self._holder = current_holder()
+        functions = self._user_functions
         try:
-            self._call(event)
+            result = self._call(event)
+            if result is not None:
+                refuse_unrun("on_event", result)
+        except BaseException as exc:
+            if not functions.in_threads and not functions.is_users(exc):
+                raise
+            logger.exception("on_event= failed for %r", event)  # and no event: its handler would be this one
         finally:
             self._holder = None
 

@@ -11,6 +11,7 @@ from .errors import OptionError
 from .protocol import BadSubjectError, check_inbox_prefix
 from .tls import TLS, check_tls
 from .transport import check_proxy, check_ws_headers
+from .user_functions import check_plain
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -144,6 +145,7 @@ class Options:
             value = getattr(self, name)
             if value is not None and not callable(value):
                 raise OptionError(f"{name} must be a function, not {type(value).__name__}")
+            check_plain(name, value)
         self._check_auth()
         check_tls(self.tls)
         check_proxy(self.proxy)
@@ -192,6 +194,7 @@ class Options:
             problem = f"auth must be a function or a nats_zio.Auth, not {type(self.auth).__name__}"
         if problem:
             raise OptionError(problem)
+        check_plain("auth", self.auth)
 
     def _positive(self, name: str) -> None:
         value = getattr(self, name)

@@ -16,8 +16,6 @@ from ..tls import TLS, secure, tls_wanted
 from ..transport import dial
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from zio.net import Stream
 
     from ..message import Message
@@ -25,6 +23,7 @@ if TYPE_CHECKING:
     from ..protocol import Event, Parser
     from ..servers import Server
     from ..transport.websocket import WebSocketStream
+    from ..user_functions import UserFunctions
 
 READ_SIZE = 32 << 10  # of one recv to begin with
 
@@ -53,9 +52,9 @@ class Connection:
 
 
 def open_connection(
-    server: Server, options: Options, new_parser: Any, call_user: Callable[..., Any], *, encrypted: bool
+    server: Server, options: Options, new_parser: Any, user_functions: UserFunctions, *, encrypted: bool
 ) -> Connection:
-    """Connect and shake hands, within ``connect_timeout``. ``call_user(fn, *args)`` calls functions given as options.
+    """Connect and shake hands, within ``connect_timeout``.
 
     ``encrypted``: with TLS and not without, also where the user did not ask for it. OSError (TLS: ssl.SSLError;
     WebSocketError, ProxyError), TimeoutError, AuthError, TLSRequiredError, ServerError or ProtocolError; then nothing
@@ -64,7 +63,7 @@ def open_connection(
     try:
         with zio.timeout(options.connect_timeout):
             parser = new_parser()
-            stream = dial(server, options)
+            stream = dial(server, options, user_functions)
             try:
                 tls = tls_wanted(server, options) or (TLS() if encrypted else None)
                 first = tls is not None and (tls.handshake_first or server.websocket)
@@ -72,7 +71,7 @@ def open_connection(
                     stream = secure(stream, server, tls)
                 websocket = None
                 if server.websocket:
-                    stream = websocket = _open_websocket(stream, server, options, call_user, encrypted=first)
+                    stream = websocket = _open_websocket(stream, server, options, user_functions, encrypted=first)
                 info, events, alone = _receive_info(stream, parser, trusted=first or tls is None)
                 upgrade = not (first or server.websocket) and (tls is not None or info.tls_required)
                 _raise_refusal(events, trusted=not upgrade)
@@ -83,7 +82,7 @@ def open_connection(
                     stream = secure(stream, server, tls or TLS())
                     first = True
                 fields = _connect_fields(options, info, first)
-                fields |= connect_fields(server, options, info, call_user)
+                fields |= connect_fields(server, options, info, user_functions)
                 return _introduce(stream, server, fields, parser, info, events, first, websocket)
             except BaseException:
                 stream.close()
@@ -96,11 +95,11 @@ def open_connection(
 
 
 def _open_websocket(
-    stream: Stream, server: Server, options: Options, call_user: Callable[..., Any], *, encrypted: bool
+    stream: Stream, server: Server, options: Options, user_functions: UserFunctions, *, encrypted: bool
 ) -> WebSocketStream:
     from ..transport.upgrade import upgrade  # needs the package of an extra
 
-    return upgrade(stream, server, options, call_user, encrypted=encrypted)
+    return upgrade(stream, server, options, user_functions, encrypted=encrypted)
 
 
 def _receive_info(stream: Stream, parser: Parser[Message], *, trusted: bool) -> tuple[ServerInfo, list[Event], bool]:

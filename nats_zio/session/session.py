@@ -131,7 +131,7 @@ class Session:
     def _open(self, entry: Entry) -> Connection:
         core = self._core
         return open_connection(
-            entry.server, self._options, lambda: Parser(Message, core), core.call_user, encrypted=entry.encrypted
+            entry.server, self._options, lambda: Parser(Message, core), core.user_functions, encrypted=entry.encrypted
         )
 
     def _begin(self, connection: Connection, entry: Entry) -> None:
@@ -181,12 +181,12 @@ class Session:
                         return
                 if not self._reconnect():
                     return
-        except zio.Cancelled:
-            self._end_connection(None)
-            raise
         except BaseException as exc:
-            self._end_connection(exc)
-            core.closed_by(exc)
+            if isinstance(exc, zio.Cancelled) and here().cancelled:
+                self._end_connection(None)
+            else:  # never to be a client without a session, that would wait for ever
+                self._end_connection(exc)
+                core.closed_by(exc)
             raise
 
     def _read(self) -> BaseException:

@@ -12,6 +12,8 @@ from greenlet import getcurrent
 
 from zio.lowlevel import Fiber, Job, current_holder
 
+from ..user_functions import refuse_unrun
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
@@ -91,6 +93,7 @@ class HandlerRunner:
         fiber = getcurrent()
         assert type(fiber) is Fiber
         loop = fiber.loop
+        is_users = self._core.user_functions.is_users
         try:
             while True:
                 budget = loop.budget
@@ -103,8 +106,12 @@ class HandlerRunner:
                 except IndexError:
                     return
                 try:
-                    cb(message)
-                except Exception as exc:
+                    result = cb(message)
+                    if result is not None:
+                        refuse_unrun("cb", result)
+                except BaseException as exc:
+                    if not is_users(exc):
+                        raise
                     self._core.callback_failed(self._sub, message, exc)
         finally:
             lane.holders.discard(fiber.task)
@@ -127,7 +134,9 @@ class HandlerRunner:
                     self._ended(lane)
                 break
             try:
-                cb(message)
+                result = cb(message)
+                if result is not None:
+                    refuse_unrun("cb", result)
             except BaseException as exc:  # SystemExit too: it ends no more than this call, as in any thread
                 loop.post(self._core.callback_failed, self._sub, message, exc, optional=True)
         loop.post(self._on_idle, optional=True)

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections import deque
 from typing import TYPE_CHECKING, Any, Protocol
 
+from ..user_functions import refuse_unrun
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable, Iterable, Iterator
 
@@ -65,20 +67,26 @@ class KeyedQueue:
         self,
         key: Callable[[Message], Hashable],
         workers: int,
-        failed: Callable[[Message, Exception], None],
+        failed: Callable[[Message, BaseException], None],
+        is_users: Callable[[BaseException], bool],
         backlog: Backlog | None,
     ) -> None:
         self.lanes = [Lane(backlog) for _ in range(workers)]
         self._key = key
         self._failed = failed
+        self._is_users = is_users
         self._backlog = backlog
         self._arrived = 0
 
     def append(self, message: Message) -> None:
         """Add it to its lane; if there is none, because ``key`` raises, it is handed to ``failed``."""
         try:
-            lane = self.lanes[hash(self._key(message)) % len(self.lanes)]
-        except Exception as exc:
+            key = self._key(message)
+            refuse_unrun("key", key)
+            lane = self.lanes[hash(key) % len(self.lanes)]
+        except BaseException as exc:
+            if not self._is_users(exc):
+                raise
             self._failed(message, exc)
             return
         self._arrived += 1
@@ -122,12 +130,13 @@ class KeyedQueue:
 def make_pending(
     key: Callable[[Message], Hashable] | None,
     workers: int,
-    failed: Callable[[Message, Exception], None],
+    failed: Callable[[Message, BaseException], None],
+    is_users: Callable[[BaseException], bool],
     backlog: Backlog | None,
 ) -> tuple[Pending, list[Any]]:
     """Where messages wait, and the queues that a handler's workers take them from: one in common, or one for each."""
     if key is not None and workers > 1:
-        keyed = KeyedQueue(key, workers, failed, backlog)
+        keyed = KeyedQueue(key, workers, failed, is_users, backlog)
         return keyed, keyed.lanes
     queue: Pending = deque() if backlog is None else CountedQueue(backlog)
     return queue, [queue]

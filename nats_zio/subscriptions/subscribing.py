@@ -16,6 +16,7 @@ from ..closed_reason import ClosedReason
 from ..errors import DisconnectedError, OptionError, PermissionDeniedError, TimeoutError
 from ..options import check_limit, check_overflow
 from ..protocol import encoder
+from ..user_functions import check_plain
 from .attribution import Unconfirmed
 from .subscription import Subscription
 
@@ -45,12 +46,14 @@ class Terms:
     def __post_init__(self) -> None:
         if self.cb is not None and not callable(self.cb):
             raise OptionError(f"cb={self.cb!r}: must be callable")
+        check_plain("cb", self.cb)
         check_limit("workers", self.workers, none_allowed=False)
         if self.workers > 1 and self.cb is None:
             raise OptionError(f"workers={self.workers} without cb: they call the handler")
         if self.key is not None:
             if not callable(self.key):
                 raise OptionError(f"key={self.key!r}: must be callable")
+            check_plain("key", self.key)
             if self.cb is None:
                 raise OptionError("key without cb: it chooses the worker that calls the handler")
         check_limit("max_msgs", self.max_msgs)

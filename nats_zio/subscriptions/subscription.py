@@ -64,7 +64,8 @@ class Subscription:
         if terms.overflow == "block":
             backlog = Backlog(self, core, terms.pending_msgs, terms.pending_bytes)
         self._limits = Limits(terms.pending_msgs, terms.pending_bytes, terms.overflow, backlog)
-        self._queue, queues = make_pending(terms.key, terms.workers, partial(core.callback_failed, self), backlog)
+        failed, is_users = partial(core.callback_failed, self), core.user_functions.is_users
+        self._queue, queues = make_pending(terms.key, terms.workers, failed, is_users, backlog)
         self._waiters = WaitQueue()
         self._sleepers = Sleepers()
         self._received = 0  # since the beginning, dropped ones included

@@ -17,6 +17,7 @@ from zio.net import Stream
 
 from ..errors import OptionError, ProxyError
 from ..servers import authority
+from ..user_functions import Raised, check_plain
 from . import addresses
 from .http import host_header, status_text
 
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from random import Random
 
     from ..servers import Server
+    from ..user_functions import UserFunctions
 
 Dialer = Callable[[str, int], Stream]
 
@@ -51,15 +53,25 @@ def check_proxy(value: object) -> None:
         _parse(value)
     elif value is not None and not callable(value):
         raise OptionError(f"proxy must be a URL or a function, not {type(value).__name__}")
+    else:
+        check_plain("proxy", value)
 
 
-def connect_through(proxy: str | Dialer, server: Server, *, deadline: float, shuffle: Random | None) -> Stream:
-    """A stream to ``server`` through the proxy, or from the user's own function. OSError; ProxyError is one."""
-    if not isinstance(proxy, str):
-        stream: object = proxy(server.host, server.port)
-        if not isinstance(stream, Stream):
-            raise OptionError(f"proxy= returned {type(stream).__name__}, not a zio.net.Stream")
-        return stream
+def ask_dialer(dialer: Dialer, server: Server, user_functions: UserFunctions) -> Stream:
+    """A stream to ``server`` from the user's own function, called here; the exceptions that it raises."""
+    try:
+        stream: object = user_functions.call_here(dialer, server.host, server.port)
+    except Raised as raised:
+        if isinstance(raised.error, Exception):
+            raise raised.error from None
+        raise ProxyError(f"proxy= raised {type(raised.error).__name__}") from raised.error
+    if not isinstance(stream, Stream):
+        raise OptionError(f"proxy= returned {type(stream).__name__}, not a zio.net.Stream")
+    return stream
+
+
+def connect_through(proxy: str, server: Server, *, deadline: float, shuffle: Random | None) -> Stream:
+    """A stream to ``server`` through the proxy. OSError; ProxyError is one."""
     parsed = _parse(proxy)
     try:
         stream = addresses.connect(parsed.host, parsed.port, deadline=deadline, shuffle=shuffle)

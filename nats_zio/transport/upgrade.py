@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from wsproto import ConnectionType, WSConnection
 from wsproto.events import AcceptConnection, RejectConnection, Request
@@ -15,25 +15,24 @@ from .websocket import WebSocketStream
 from .ws_headers import ask_ws_headers
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from zio.net import Stream
 
     from ..options import Options
     from ..servers import Server
+    from ..user_functions import UserFunctions
 
 READ_SIZE = 4096
 _HTTP = b"HTTP/1."
 
 
 def upgrade(
-    stream: Stream, server: Server, options: Options, call_user: Callable[..., Any], *, encrypted: bool
+    stream: Stream, server: Server, options: Options, user_functions: UserFunctions, *, encrypted: bool
 ) -> WebSocketStream:
-    """Open a WebSocket on ``stream``, which is of no use alone any more. ``call_user(fn)`` calls the user's functions.
+    """Open a WebSocket on ``stream``, which is of no use alone any more.
 
     WebSocketError if the server does not open one; OSError. What comes glued to its answer is not lost.
     """
-    headers = ask_ws_headers(options.ws_headers, call_user)
+    headers = ask_ws_headers(options.ws_headers, user_functions)
     engine = WSConnection(ConnectionType.CLIENT)
     deflate = [Deflate()] if options.ws_compression else []
     request = Request(

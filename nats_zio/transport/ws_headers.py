@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..errors import OptionError
+from ..user_functions import Raised, check_plain
+
+if TYPE_CHECKING:
+    from ..user_functions import UserFunctions
 
 HeaderSource = Mapping[str, str] | Callable[[], Mapping[str, str]]
 
@@ -22,18 +26,20 @@ def check_ws_headers(value: object) -> None:
         _encoded(value)
     elif value is not None and not callable(value):
         raise OptionError(f"ws_headers must be a mapping or a function that returns one, not {type(value).__name__}")
+    else:
+        check_plain("ws_headers", value)
 
 
-def ask_ws_headers(source: HeaderSource | None, call_user: Callable[..., Any]) -> list[tuple[bytes, bytes]]:
-    """The headers for one connection. ``call_user(fn)`` calls the user's function. OptionError if it is of no use."""
+def ask_ws_headers(source: HeaderSource | None, user_functions: UserFunctions) -> list[tuple[bytes, bytes]]:
+    """The headers for one connection. OptionError if it is of no use."""
     if source is None:
         return []
     if isinstance(source, Mapping):
         return _encoded(source)
     try:
-        answer: object = call_user(source)
-    except Exception as exc:
-        raise OptionError(f"ws_headers= raised {type(exc).__name__}") from exc
+        answer: object = user_functions.call(source)
+    except Raised as raised:
+        raise OptionError(f"ws_headers= raised {type(raised.error).__name__}") from raised.error
     if not isinstance(answer, Mapping):
         raise OptionError(f"ws_headers= returned {type(answer).__name__}, not a mapping")
     return _encoded(answer)

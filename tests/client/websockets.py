@@ -21,6 +21,7 @@ from nats_zio.servers import parse_server
 from nats_zio.testing import NatsServer, free_port
 from nats_zio.transport.upgrade import upgrade
 from nats_zio.transport.websocket import WebSocketStream
+from nats_zio.user_functions import UserFunctions
 from zio.net import Stream
 from zio.testing import SimNetwork, memory_stream_pair, run_virtual
 
@@ -131,7 +132,8 @@ class WebSocketPeer:
 
 def client_end(stream: Stream, url: str = "ws://host", **values: Any) -> WebSocketStream:
     """Open a WebSocket on a stream."""
-    return upgrade(stream, parse_server(url), Options(**values), _call, encrypted=url.startswith("wss"))
+    functions = UserFunctions(zio.lowlevel.here().loop.runtime, in_threads=False)
+    return upgrade(stream, parse_server(url), Options(**values), functions, encrypted=url.startswith("wss"))
 
 
 def websocket_pair(
@@ -144,10 +146,6 @@ def websocket_pair(
     stream = client_end(ours, **values)
     accepting.join()
     return stream, peer
-
-
-def _call(fn: Callable[..., Any], *args: Any) -> Any:
-    return fn(*args)
 
 
 @contextlib.contextmanager

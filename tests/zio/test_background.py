@@ -102,6 +102,42 @@ def test_after_close_the_next_use_starts_a_new_one() -> None:
         second.close()
 
 
+# KeyboardInterrupt and SystemExit of a task.
+
+
+@pytest.mark.parametrize("error", [SystemExit(3), KeyboardInterrupt("stop")], ids=lambda error: type(error).__name__)
+@pytest.mark.parametrize("system", [False, True], ids=["a task of zio.spawn", "a system task"])
+def test_an_exit_in_a_task_is_reported_and_ends_nothing_else(
+    background_runtime: zio.Runtime, caplog: pytest.LogCaptureFixture, error: BaseException, system: bool
+) -> None:
+    """The runtime belongs to the whole process: what else lives in it goes on, as beside a thread that exits."""
+    channel: zio.Channel[str] = zio.Channel()
+    other = zio.spawn(channel.recv)
+
+    def leave() -> None:
+        raise error
+
+    def begin() -> None:
+        task = background_runtime.loop.spawn_system(leave, name="leave") if system else zio.spawn(leave, name="leave")
+        zio.lowlevel.wait_done(task)
+
+    background_runtime.call(begin)
+    channel.send("went on", timeout=10)
+    assert other.join(10) == "went on"
+    reported = [record for record in caplog.records if record.exc_info is not None and record.exc_info[1] is error]
+    assert len(reported) == 1
+    assert "leave" in reported[0].getMessage()
+
+
+def test_who_joins_a_task_that_exits_gets_its_exit(background_runtime: zio.Runtime) -> None:
+    def leave() -> None:
+        raise SystemExit(4)
+
+    with pytest.raises(SystemExit, match="4"):
+        zio.spawn(leave).join(10)
+    assert background_runtime.call(lambda: 5) == 5
+
+
 # The end of a script, in an interpreter of its own.
 
 

@@ -84,6 +84,7 @@ class Runtime:
         self.pool = ThreadPool(self._loop)
         self.lookups = ThreadPool(self._loop, LOOKUP_THREADS)  # of names, so that neither waits for the other's jobs
         self.names: dict[str, Any] = {}  # that are being looked up
+        self.is_background = False  # the one of the process: a SystemExit in it ends a task, as it does a thread
         self._closers: dict[Callable[[], object], None] = {}
         self._state = "new"
         self._stop: Waiter | None = None
@@ -300,6 +301,7 @@ def background() -> Runtime:
         if _background is None or _background.closed:
             started = threading.Event()
             runtime = Runtime()
+            runtime.is_background = True
             thread = foreign.RuntimeThread(
                 target=runtime.run, args=(_park_for_ever, started), name="zio-background", daemon=True
             )

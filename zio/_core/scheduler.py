@@ -128,7 +128,7 @@ class Loop:
         self._until: Task[Any] | None = None
         self.passes = 0  # of the hub; for statistics
         self.jobs = 0  # at work in threads, each of which will post its result
-        self.exit_request: BaseException | None = None  # a SystemExit or KeyboardInterrupt of a task of zio.spawn
+        self.exit_request: BaseException | None = None  # a SystemExit or KeyboardInterrupt that ended a task
         self.forked = False
         self.instruments: tuple[Any, ...] = ()  # see instruments.py; nothing here looks at them
         self._deadlocked_on: object = None  # the wait of the main task that a Deadlock has ended
@@ -376,12 +376,16 @@ class Loop:
             item.switch()
 
     def _ended_with_error(self, task: Task[Any], error: BaseException) -> None:
-        """Report at once what nobody waits for. Groups and posted calls take their errors through ``on_done``."""
+        """Report at once what nobody waits for. Groups and posted calls take their errors through ``on_done``.
+
+        An exit ends the run, but for the background runtime: that serves the whole process, and no task speaks for it.
+        """
         if task is self.main or task.joined or task.parent is self.calls:
             return
         if isinstance(error, Cancelled) and task.cancelled:
             return
-        if isinstance(error, (KeyboardInterrupt, SystemExit)) and self.main is not None:
+        exits = isinstance(error, (KeyboardInterrupt, SystemExit))
+        if exits and self.main is not None and not self.runtime.is_background:
             self.exit_request = self.exit_request or error
             self.main.cancel()
             return
