@@ -18,7 +18,6 @@ from zio.lowlevel import (
     Fiber,
     Waiter,
     WaitQueue,
-    call_elsewhere,
     current_holder,
     here,
     runtime_here,
@@ -26,6 +25,7 @@ from zio.lowlevel import (
 )
 
 from . import events, lazy
+from .at_home import call_home
 from .closed_reason import ClosedReason
 from .draining import Draining
 from .errors import DrainingError, Error, TimeoutError
@@ -123,12 +123,17 @@ class Core:
         self._close_waiters = WaitQueue()
         self._restored_waiters = WaitQueue()  # who waits for the reconnect
         self.loop = loop
+        if options.lazy:  # it may never be opened, and ends all the same when the runtime does
+            if loop.is_here():
+                runtime.on_close(self._close_at_end)
+            else:
+                loop.post(runtime.on_close, self._close_at_end, optional=True)
 
     def ready(self) -> None:
         """Before a call that needs a connection: the first one of a lazy client opens it. Errors of ``connect``."""
         if not self.opened:
             self.check_open()
-            call_elsewhere(self.home(), self.open_once)
+            call_home(self.home(), self.open_once)
 
     def home(self) -> Loop:
         """The home loop, found now if need be."""
@@ -248,7 +253,7 @@ class Core:
         if not self.opened:
             self.ready()
         loop = self.loop
-        if loop.forked or loop.closed:
+        if loop.forked:
             loop.check_usable()
         holder = current_holder()
         if holder.scope is not holder and type(getcurrent()) is not Fiber:
@@ -256,7 +261,7 @@ class Core:
         if holder.scope.cancelled:
             raise zio.Cancelled
         while not self.outbound.append_from_thread(line, body, at_once):
-            call_elsewhere(self.loop, self.outbound.wait_for_room, len(body), seconds)
+            call_home(self.loop, self.outbound.wait_for_room, len(body), seconds)
 
     # Subscriptions.
 
@@ -326,7 +331,8 @@ class Core:
 
     def new_inbox(self) -> str:
         """A new unique subject for replies."""
-        self.home()
+        if self.home() is lazy.NO_HOME:
+            self.check_open()
         return f"{self.options.inbox_prefix}.{self._nuid.next()}"
 
     # Proof.
@@ -347,6 +353,7 @@ class Core:
             raise TimeoutError(f"the server has not confirmed within {timeout} s")
 
     def rtt_here(self, timeout: float | None) -> float:
+        self.check_open()
         clock = self.loop.clock
         self.outbound.flush()
         start = clock.now()

@@ -22,12 +22,11 @@ from zio.lowlevel import (
     Fiber,
     Waiter,
     WaitQueue,
-    call_elsewhere,
     current_owner,
-    edit_elsewhere,
     refuse_to_block_here,
 )
 
+from ..at_home import call_home, edit_home
 from ..closed_reason import ClosedReason
 from ..errors import Error, SlowConsumerError, SubscriptionClosedError, SubscriptionLostError, TimeoutError
 from ..options import DEFAULT, check_limit
@@ -110,12 +109,19 @@ class Subscription:
 
     def _wait(self, timeout: float | None) -> Message:
         """Wait for a message, wherever this is."""
-        if type(getcurrent()) is Fiber:
-            return call_elsewhere(self._loop, self._wait_next, timeout)  # type: ignore[no-any-return]
-        return self._wait_in_thread(timeout)
+        fiber = getcurrent()
+        loop = self._loop
+        if loop.forked:
+            loop.check_usable()
+        if type(fiber) is not Fiber:
+            return self._wait_in_thread(timeout)
+        if fiber.loop is loop:
+            return self._wait_next(timeout)
+        if self.closed_reason is not None:
+            return self._last()
+        return call_home(loop, self._wait_next, timeout)  # type: ignore[no-any-return]
 
     def _wait_in_thread(self, timeout: float | None) -> Message:
-        self._loop.check_usable()
         refuse_to_block_here(Subscription.next)
         until = None if timeout is None else monotonic() + timeout
         self.consumers.emptied()
@@ -215,7 +221,7 @@ class Subscription:
         """
         if after is not None:
             check_limit("after", after, none_allowed=False)
-        edit_elsewhere(self._loop, self._unsubscribe, after)
+        edit_home(self._loop, self._unsubscribe, after)
 
     def _unsubscribe(self, after: int | None) -> None:
         if self.closed_reason is not None:
@@ -240,13 +246,14 @@ class Subscription:
         Waits for the handler and for iterators of other tasks, at most ``timeout`` seconds: then TimeoutError.
         What nobody iterates stays readable. Does nothing on a closed client or subscription.
         """
-        call_elsewhere(self._loop, self._core.draining.drain_subscriptions, [self], timeout)
+        if not self._core.is_closed:
+            call_home(self._loop, self._core.draining.drain_subscriptions, [self], timeout)
 
     def set_pending_limits(self, msgs: int | None, bytes: int | None) -> None:
         """Change the limits of pending messages and payload bytes; None is no limit."""
         check_limit("msgs", msgs)
         check_limit("bytes", bytes)
-        edit_elsewhere(self._loop, self._limits.change, msgs, bytes)
+        edit_home(self._loop, self._limits.change, msgs, bytes)
 
     # Counters.
 
