@@ -277,7 +277,8 @@ class Client:
         """End in order: no new messages come in, what came is handled, what was published goes out, then close.
 
         Waits for handlers other than the caller and for iterators of other tasks, at most ``timeout`` seconds.
-        The report counts what stays unread, and says whether time ran out. Does nothing on a closed client.
+        The report counts what stays unread, and says whether time ran out. Does nothing on a closed client. Several
+        drains at a time share one; one whose time runs out first leaves it to the others.
         Cancelled, it leaves a client that is not closed and takes no new subscriptions: drain or close it again.
         """
         core = self._core

@@ -388,7 +388,8 @@ class Core:
         self.closing = self.is_closed = True
         return True
 
-    def close_here(self, error: BaseException | None) -> None:
+    def close_here(self, error: BaseException | None, limit: float | None = CLOSE_TIMEOUT) -> None:
+        """Give what was accepted ``CLOSE_TIMEOUT``, or less with a lower ``limit``, then end."""
         if self.closing:
             if not self.is_closed:  # another task is at it
                 waiter = Waiter(here(), self)
@@ -399,7 +400,7 @@ class Core:
         with zio.shield():
             try:
                 if self.session.connection is not None:
-                    self.flush_here(CLOSE_TIMEOUT)
+                    self.flush_here(CLOSE_TIMEOUT if limit is None else min(limit, CLOSE_TIMEOUT))
             except (Error, zio.Cancelled) as exc:
                 self._report_lost(exc)
             else:
@@ -484,7 +485,8 @@ class Core:
 
     def __repr__(self) -> str:
         name = f" {self.options.name!r}" if self.options.name else ""
-        return f"<Client{name} {self.state.value} {self.session.server if self.is_connected else ''}>"
+        server = f" {self.session.server}" if self.is_connected else ""
+        return f"<Client{name} {self.status.value}{server}>"
 
 
 def _nothing(waiter: Waiter) -> None:
