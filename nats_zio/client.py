@@ -311,7 +311,7 @@ class Client:
     # Looking.
 
     def events(self) -> Receiver:
-        """A channel of the events from now on, see :mod:`nats_zio.events`. Never blocks."""
+        """A channel of the events from now on, see :mod:`nats_zio.events`. It needs no end: forget it. Never blocks."""
         core = self._core
         if core.is_closed:
             return core.add_receiver()

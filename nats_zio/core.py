@@ -10,6 +10,7 @@ import logging
 import threading
 from enum import Enum
 from typing import TYPE_CHECKING, Any
+from weakref import ref
 
 from greenlet import getcurrent
 
@@ -75,7 +76,7 @@ class Core:
         self.given_servers = servers
         self._closed_by: BaseException | None = None
         self.is_closed = False
-        self._receivers: list[Receiver] = []
+        self._receivers: list[ref[Receiver]] = []  # those that somebody holds
         lenient = options.skip_subject_validation
         self.framer = Framer(self._headers_supported, check_characters if lenient else check_publish_subject)
         self.check_pattern = check_characters if lenient else check_subscribe_subject
@@ -151,12 +152,11 @@ class Core:
             if self.options.on_event is not None and self._event_calls is None:
                 calls = EventCalls(self.loop, self.options.on_event, in_thread=self.callbacks_in_threads)
                 self._event_calls = calls
-                self._receivers.append(calls.receiver)
+                self._receivers.append(ref(calls.receiver))
             try:
                 self.session.start()
             except BaseException:
                 if self._event_calls is not None:
-                    self._receivers.remove(self._event_calls.receiver)
                     self._event_calls.receiver.close()
                     self._event_calls = None
                 raise
@@ -448,7 +448,7 @@ class Core:
         self.subscriptions.clear()
         self._restored_waiters.fail_all(lambda: closed_error(error))
         self.emit(events.Closed(error))
-        for receiver in self._receivers:
+        for receiver in self._live_receivers():
             receiver.end(self._failure())
 
     def check_open(self) -> None:
@@ -458,18 +458,21 @@ class Core:
     # Looking.
 
     def emit(self, event: Event) -> None:
-        if self._receivers:
-            for receiver in self._receivers:
-                receiver.put(event)
-            self._receivers = [receiver for receiver in self._receivers if not receiver.closed]
+        for receiver in self._live_receivers():
+            receiver.put(event)
 
     def add_receiver(self) -> Receiver:
         receiver = events.Receiver()
         if self.is_closed:
             receiver.end(self._failure())
         else:
-            self._receivers.append(receiver)
+            self._receivers = [ref(known) for known in self._live_receivers()]
+            self._receivers.append(ref(receiver))
         return receiver
+
+    def _live_receivers(self) -> list[Receiver]:
+        found = (known() for known in self._receivers)
+        return [receiver for receiver in found if receiver is not None and not receiver.closed]
 
     def _failure(self) -> Callable[[], Exception] | None:
         """What makes the error of a client that was closed by something else than its user."""
