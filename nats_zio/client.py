@@ -16,7 +16,7 @@ from .at_home import call_home, edit_home
 from .core import Core
 from .draining import DRAIN_TIMEOUT, DrainReport
 from .errors import ConnectionClosedError, OptionError
-from .options import DEFAULT, make_options
+from .options import DEFAULT, check_timeout, make_options
 from .protocol import ServerInfo, check_control_line, check_queue
 from .protocol.encoder import MAX_KNOWN_SIZE, SIZES
 from .requests import Replies, check_request_many
@@ -261,13 +261,16 @@ class Client:
         connection breaks before; ConnectionClosedError. Cut short, what was published goes out all the same.
         """
         core = self._core
+        limit = core.options.request_timeout if timeout is DEFAULT else timeout
+        check_timeout(limit)
         core.ready()
-        call_home(core.loop, core.flush_here, core.options.request_timeout if timeout is DEFAULT else timeout)
+        call_home(core.loop, core.flush_here, limit)
 
     def rtt(self, timeout: float | None = DEFAULT) -> float:
         """Seconds of one round trip to the server. Errors like ``flush``."""
         core = self._core
         limit = core.options.request_timeout if timeout is DEFAULT else timeout
+        check_timeout(limit)
         core.ready()
         return call_home(core.loop, core.rtt_here, limit)  # type: ignore[no-any-return]
 
@@ -282,6 +285,7 @@ class Client:
         Cancelled, it leaves a client that is not closed and takes no new subscriptions: drain or close it again.
         """
         core = self._core
+        check_timeout(timeout)
         if core.closed_before_use() or core.is_closed:
             return DrainReport({})
         try:

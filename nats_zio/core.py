@@ -223,7 +223,7 @@ class Core:
         if headers is None and type(data) is bytes:
             line = b"PUB %b %d" % (reply.encode("utf-8", "surrogateescape"), len(data))
         else:
-            line, data = self.framer.frame(reply, data, None, headers)
+            line, data = self.framer.answer_frame(reply, data, headers)
         size = len(data)
         fiber = getcurrent()
         if type(fiber) is not Fiber or fiber.loop is not self.loop:

@@ -30,6 +30,7 @@ from ..at_home import call_home
 from ..errors import DisconnectedError, NoRespondersError, TimeoutError
 from ..framing import REMEMBERED, payload
 from ..latch import ThreadLatch
+from ..options import check_timeout
 from .deadlines import Deadlines
 from .replies import Gathering
 from .shortcut import read_reply
@@ -93,9 +94,9 @@ class Requests:
         if timeout is None:
             deadline = inf
         else:
+            if type(timeout) is not float or timeout != timeout:
+                check_timeout(timeout)
             deadline = loop.clock.now() + timeout
-            if deadline != deadline:
-                raise ValueError("a timeout must be a number of seconds, not NaN")
         token = str(next(self._tokens))
         prefix = self._prefixes.get(subject)
         if prefix is not None and type(data) is bytes and headers is None:
@@ -141,8 +142,7 @@ class Requests:
     def _request_in_thread(
         self, subject: str, data: Data, timeout: float | None, headers: HeadersInput | None
     ) -> Message:
-        if timeout is not None and timeout != timeout + 0:
-            raise ValueError("a timeout must be a number of seconds, not NaN")
+        check_timeout(timeout)
         core = self._core
         if core.loop.forked:
             core.loop.check_usable()

@@ -50,7 +50,8 @@ class MessageIterator:
         try:
             return self._popleft()
         except IndexError:
-            return self._wait()
+            pass  # and not in here, or it would be the context of what the wait raises
+        return self._wait()
 
     def _wait(self) -> Message:
         try:

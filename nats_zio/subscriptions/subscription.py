@@ -29,7 +29,7 @@ from zio.lowlevel import (
 from ..at_home import call_home, edit_home
 from ..closed_reason import ClosedReason
 from ..errors import Error, SlowConsumerError, SubscriptionClosedError, SubscriptionLostError, TimeoutError
-from ..options import DEFAULT, check_limit
+from ..options import DEFAULT, check_limit, check_timeout
 from ..sleepers import Sleepers
 from .backpressure import Backlog
 from .consumers import Consumers
@@ -105,10 +105,13 @@ class Subscription:
         try:
             return self._queue.popleft()
         except IndexError:
-            return self._wait(timeout)
+            pass  # and not in here, or it would be the context of what the wait raises
+        return self._wait(timeout)
 
     def _wait(self, timeout: float | None) -> Message:
         """Wait for a message, wherever this is."""
+        if timeout is not None and (type(timeout) is not float or timeout != timeout):
+            check_timeout(timeout)
         fiber = getcurrent()
         loop = self._loop
         if loop.forked:
@@ -130,9 +133,10 @@ class Subscription:
             arrived = self._sleepers.sleep(self._something_to_say, left, self, self._waits)
             try:
                 return self._queue.popleft()
-            except IndexError:  # another thread was faster
-                if self.closed_reason is not None:
-                    return self._last()
+            except IndexError:
+                pass  # another thread was faster
+            if self.closed_reason is not None:
+                return self._last()
             if not arrived:
                 raise TimeoutError(f"no message on {self.subject!r} within {timeout} s")
 
@@ -182,14 +186,16 @@ class Subscription:
         try:
             return self._queue.popleft()
         except IndexError:
-            return None if self.closed_reason is None else self._last()
+            pass
+        return None if self.closed_reason is None else self._last()
 
     def _last(self) -> Message:
         """It has ended; but its last messages may have come between a look at the queue and that."""
         try:
             return self._queue.popleft()
         except IndexError:
-            raise self._closed_error() from None
+            pass
+        raise self._closed_error()
 
     def next_batch(self, max: int, timeout: float | None = DEFAULT) -> list[Message]:
         """Wait like ``next`` for a message; return it with all others pending, at most ``max``."""
@@ -246,6 +252,7 @@ class Subscription:
         Waits for the handler and for iterators of other tasks, at most ``timeout`` seconds: then TimeoutError.
         What nobody iterates stays readable. Does nothing on a closed client or subscription.
         """
+        check_timeout(timeout)
         if not self._core.is_closed:
             call_home(self._loop, self._core.draining.drain_subscriptions, [self], timeout)
 
@@ -420,9 +427,10 @@ class Subscription:
         try:
             return self._queue.popleft()
         except IndexError:
-            if self.closed_reason is None:
-                raise zio.WouldBlock("another thread took the message") from None
-            raise self._closed_error() from None
+            pass
+        if self.closed_reason is None:
+            raise zio.WouldBlock("another thread took the message")
+        raise self._closed_error()
 
     def select_arm(self, waiter: Waiter) -> None:
         self._waits()
