@@ -24,6 +24,7 @@ from zio.lowlevel import (
     WaitQueue,
     current_owner,
     refuse_to_block_here,
+    runtime_here,
 )
 
 from ..at_home import call_home, edit_home
@@ -416,7 +417,10 @@ class Subscription:
 
     @property
     def select_home(self) -> Loop:
-        return self._loop
+        loop = self._loop
+        if loop.closed and not loop.forked:  # with its client: anybody may look at what is left
+            return (runtime_here() or zio.background()).loop
+        return loop
 
     def select_ready(self) -> bool:
         if self._runner is not None:

@@ -109,6 +109,17 @@ def test_its_subscriptions_have_ended(where: Any, ended: Ended) -> None:
     where(main)
 
 
+def test_select_finds_what_is_left_and_then_the_end(where: Any, ended: Ended) -> None:
+    _, sub = ended
+
+    def main() -> None:
+        assert zio.select(sub)[1].data == b"x"
+        with pytest.raises(nats_zio.errors.SubscriptionLostError):
+            zio.select(sub)
+
+    where(main)
+
+
 def test_unsubscribe_still_drops_what_is_pending(where: Any, ended: Ended) -> None:
     _, sub = ended
     where(sub.unsubscribe)
