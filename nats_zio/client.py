@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Self
 
 from greenlet import getcurrent
 
 import zio
-from zio.lowlevel import Fiber, call_elsewhere, edit_elsewhere, inner_packages
+from zio.lowlevel import Fiber, inner_packages
 
 from . import lazy
+from .at_home import call_home, edit_home
 from .core import Core
 from .draining import DRAIN_TIMEOUT, DrainReport
-from .errors import OptionError
-from .options import DEFAULT, make_options
+from .errors import ConnectionClosedError, OptionError
+from .options import DEFAULT, check_timeout, make_options
 from .protocol import ServerInfo, check_control_line, check_queue
 from .protocol.encoder import MAX_KNOWN_SIZE, SIZES
 from .requests import Replies, check_request_many
@@ -178,16 +180,15 @@ class Client:
         )
         core.ready()
         if not confirm:
-            return edit_elsewhere(core.loop, core.table.make, subject, queue, terms)  # type: ignore[no-any-return]
+            return edit_home(core.loop, core.table.make, subject, queue, terms)  # type: ignore[no-any-return]
         made: list[Subscription] = []
         try:
-            return call_elsewhere(  # type: ignore[no-any-return]
+            return call_home(  # type: ignore[no-any-return]
                 core.loop, core.table.make_confirmed, made, subject, queue, terms, options.request_timeout
             )
         except BaseException:
             for sub in made:
-                if not core.loop.closed:
-                    sub.unsubscribe()
+                sub.unsubscribe()
             raise
 
     # Requests.
@@ -260,15 +261,18 @@ class Client:
         connection breaks before; ConnectionClosedError. Cut short, what was published goes out all the same.
         """
         core = self._core
+        limit = core.options.request_timeout if timeout is DEFAULT else timeout
+        check_timeout(limit)
         core.ready()
-        call_elsewhere(core.loop, core.flush_here, core.options.request_timeout if timeout is DEFAULT else timeout)
+        call_home(core.loop, core.flush_here, limit)
 
     def rtt(self, timeout: float | None = DEFAULT) -> float:
         """Seconds of one round trip to the server. Errors like ``flush``."""
         core = self._core
         limit = core.options.request_timeout if timeout is DEFAULT else timeout
+        check_timeout(limit)
         core.ready()
-        return call_elsewhere(core.loop, core.rtt_here, limit)  # type: ignore[no-any-return]
+        return call_home(core.loop, core.rtt_here, limit)  # type: ignore[no-any-return]
 
     # Ending.
 
@@ -276,19 +280,25 @@ class Client:
         """End in order: no new messages come in, what came is handled, what was published goes out, then close.
 
         Waits for handlers other than the caller and for iterators of other tasks, at most ``timeout`` seconds.
-        The report counts what stays unread, and says whether time ran out. Does nothing on a closed client.
+        The report counts what stays unread, and says whether time ran out. Does nothing on a closed client. Several
+        drains at a time share one; one whose time runs out first leaves it to the others.
         Cancelled, it leaves a client that is not closed and takes no new subscriptions: drain or close it again.
         """
         core = self._core
-        if core.closed_before_use():
+        check_timeout(timeout)
+        if core.closed_before_use() or core.is_closed:
             return DrainReport({})
-        return call_elsewhere(core.loop, core.draining.drain, timeout)  # type: ignore[no-any-return]
+        try:
+            return call_home(core.loop, core.draining.drain, timeout)  # type: ignore[no-any-return]
+        except ConnectionClosedError:  # the runtime ends, and closes the client before the drain was done
+            return DrainReport({}, timed_out=True)
 
     def close(self) -> None:
         """Send what was accepted (at most 2 s, not cut short by a cancel), then end. Does nothing if closed."""
         core = self._core
         if not core.closed_before_use() and not core.is_closed and not core.loop.forked:
-            call_elsewhere(core.loop, core.close_here, None)
+            with suppress(ConnectionClosedError):  # the runtime ends, and closes the client
+                call_home(core.loop, core.close_here, None)
 
     def __enter__(self) -> Self:
         return self
@@ -305,9 +315,11 @@ class Client:
     # Looking.
 
     def events(self) -> Receiver:
-        """A channel of the events from now on, see :mod:`nats_zio.events`. Never blocks."""
+        """A channel of the events from now on, see :mod:`nats_zio.events`. It needs no end: forget it. Never blocks."""
         core = self._core
-        return edit_elsewhere(core.home(), core.add_receiver)  # type: ignore[no-any-return]
+        if core.is_closed:
+            return core.add_receiver()
+        return edit_home(core.home(), core.add_receiver)  # type: ignore[no-any-return]
 
     @property
     def status(self) -> Status:
@@ -366,7 +378,7 @@ class Client:
         core.check_open()
         core.given_servers = parsed
         if core.loop is not lazy.NO_HOME:
-            edit_elsewhere(core.loop, core.session.set_servers, parsed)
+            edit_home(core.loop, core.session.set_servers, parsed)
 
     @property
     def stats(self) -> Stats:
@@ -391,7 +403,7 @@ class Client:
         """
         core = self._core
         core.ready()
-        edit_elsewhere(core.loop, core.reconnect_here)
+        edit_home(core.loop, core.reconnect_here)
 
     def __repr__(self) -> str:
         return repr(self._core)

@@ -10,6 +10,7 @@ import logging
 import threading
 from enum import Enum
 from typing import TYPE_CHECKING, Any
+from weakref import ref
 
 from greenlet import getcurrent
 
@@ -18,7 +19,6 @@ from zio.lowlevel import (
     Fiber,
     Waiter,
     WaitQueue,
-    call_elsewhere,
     current_holder,
     here,
     runtime_here,
@@ -26,6 +26,7 @@ from zio.lowlevel import (
 )
 
 from . import events, lazy
+from .at_home import call_home
 from .closed_reason import ClosedReason
 from .draining import Draining
 from .errors import DrainingError, Error, TimeoutError
@@ -76,7 +77,7 @@ class Core:
         self.given_servers = servers
         self._closed_by: BaseException | None = None
         self.is_closed = False
-        self._receivers: list[Receiver] = []
+        self._receivers: list[ref[Receiver]] = []  # those that somebody holds
         lenient = options.skip_subject_validation
         self.framer = Framer(self._headers_supported, check_characters if lenient else check_publish_subject)
         self.check_pattern = check_characters if lenient else check_subscribe_subject
@@ -125,12 +126,17 @@ class Core:
         self._close_waiters = WaitQueue()
         self._restored_waiters = WaitQueue()  # who waits for the reconnect
         self.loop = loop
+        if options.lazy:  # it may never be opened, and ends all the same when the runtime does
+            if loop.is_here():
+                runtime.on_close(self._close_at_end)
+            else:
+                loop.post(runtime.on_close, self._close_at_end, optional=True)
 
     def ready(self) -> None:
         """Before a call that needs a connection: the first one of a lazy client opens it. Errors of ``connect``."""
         if not self.opened:
             self.check_open()
-            call_elsewhere(self.home(), self.open_once)
+            call_home(self.home(), self.open_once)
 
     def home(self) -> Loop:
         """The home loop, found now if need be."""
@@ -148,12 +154,11 @@ class Core:
             if self.options.on_event is not None and self._event_calls is None:
                 calls = EventCalls(self.loop, self.options.on_event, self.user_functions)
                 self._event_calls = calls
-                self._receivers.append(calls.receiver)
+                self._receivers.append(ref(calls.receiver))
             try:
                 self.session.start()
             except BaseException:
                 if self._event_calls is not None:
-                    self._receivers.remove(self._event_calls.receiver)
                     self._event_calls.receiver.close()
                     self._event_calls = None
                 raise
@@ -216,7 +221,7 @@ class Core:
         if headers is None and type(data) is bytes:
             line = b"PUB %b %d" % (reply.encode("utf-8", "surrogateescape"), len(data))
         else:
-            line, data = self.framer.frame(reply, data, None, headers)
+            line, data = self.framer.answer_frame(reply, data, headers)
         size = len(data)
         fiber = getcurrent()
         if type(fiber) is not Fiber or fiber.loop is not self.loop:
@@ -246,7 +251,7 @@ class Core:
         if not self.opened:
             self.ready()
         loop = self.loop
-        if loop.forked or loop.closed:
+        if loop.forked:
             loop.check_usable()
         holder = current_holder()
         if holder.scope is not holder and type(getcurrent()) is not Fiber:
@@ -254,7 +259,7 @@ class Core:
         if holder.scope.cancelled:
             raise zio.Cancelled
         while not self.outbound.append_from_thread(line, body, at_once):
-            call_elsewhere(self.loop, self.outbound.wait_for_room, len(body), seconds)
+            call_home(self.loop, self.outbound.wait_for_room, len(body), seconds)
 
     # Subscriptions.
 
@@ -324,7 +329,8 @@ class Core:
 
     def new_inbox(self) -> str:
         """A new unique subject for replies."""
-        self.home()
+        if self.home() is lazy.NO_HOME:
+            self.check_open()
         return f"{self.options.inbox_prefix}.{self._nuid.next()}"
 
     # Proof.
@@ -345,6 +351,7 @@ class Core:
             raise TimeoutError(f"the server has not confirmed within {timeout} s")
 
     def rtt_here(self, timeout: float | None) -> float:
+        self.check_open()
         clock = self.loop.clock
         self.outbound.flush()
         start = clock.now()
@@ -379,7 +386,8 @@ class Core:
         self.closing = self.is_closed = True
         return True
 
-    def close_here(self, error: BaseException | None) -> None:
+    def close_here(self, error: BaseException | None, limit: float | None = CLOSE_TIMEOUT) -> None:
+        """Give what was accepted ``CLOSE_TIMEOUT``, or less with a lower ``limit``, then end."""
         if self.closing:
             if not self.is_closed:  # another task is at it
                 waiter = Waiter(here(), self)
@@ -390,7 +398,7 @@ class Core:
         with zio.shield():
             try:
                 if self.session.connection is not None:
-                    self.flush_here(CLOSE_TIMEOUT)
+                    self.flush_here(CLOSE_TIMEOUT if limit is None else min(limit, CLOSE_TIMEOUT))
             except (Error, zio.Cancelled) as exc:
                 self._report_lost(exc)
             else:
@@ -438,7 +446,7 @@ class Core:
         self.subscriptions.clear()
         self._restored_waiters.fail_all(lambda: closed_error(error))
         self.emit(events.Closed(error))
-        for receiver in self._receivers:
+        for receiver in self._live_receivers():
             receiver.end(self._failure())
 
     def check_open(self) -> None:
@@ -448,18 +456,21 @@ class Core:
     # Looking.
 
     def emit(self, event: Event) -> None:
-        if self._receivers:
-            for receiver in self._receivers:
-                receiver.put(event)
-            self._receivers = [receiver for receiver in self._receivers if not receiver.closed]
+        for receiver in self._live_receivers():
+            receiver.put(event)
 
     def add_receiver(self) -> Receiver:
         receiver = events.Receiver()
         if self.is_closed:
             receiver.end(self._failure())
         else:
-            self._receivers.append(receiver)
+            self._receivers = [ref(known) for known in self._live_receivers()]
+            self._receivers.append(ref(receiver))
         return receiver
+
+    def _live_receivers(self) -> list[Receiver]:
+        found = (known() for known in self._receivers)
+        return [receiver for receiver in found if receiver is not None and not receiver.closed]
 
     def _failure(self) -> Callable[[], Exception] | None:
         """What makes the error of a client that was closed by something else than its user."""
@@ -475,7 +486,8 @@ class Core:
 
     def __repr__(self) -> str:
         name = f" {self.options.name!r}" if self.options.name else ""
-        return f"<Client{name} {self.state.value} {self.session.server if self.is_connected else ''}>"
+        server = f" {self.session.server}" if self.is_connected else ""
+        return f"<Client{name} {self.status.value}{server}>"
 
 
 def _nothing(waiter: Waiter) -> None:

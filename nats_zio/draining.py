@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import builtins
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -41,6 +42,7 @@ class Draining:
     def __init__(self, core: Core) -> None:
         self._core = core
         self._under_way: zio.Future[DrainReport | None] | None = None
+        self._subs: list[Subscription] = []  # that are being drained
         self.excused: list[Any] = []  # the tasks and threads that wait in a drain: no drain waits for them
 
     def drain(self, timeout: float | None) -> DrainReport:
@@ -48,8 +50,11 @@ class Draining:
         core = self._core
         deadline = None if timeout is None else core.loop.clock.now() + timeout
         while self._under_way is not None and not core.is_closed:
-            with self._not_waited_for():
-                report = self._under_way.result(self._left(deadline))
+            try:
+                with self._not_waited_for():
+                    report = self._under_way.result(self._left(deadline))
+            except builtins.TimeoutError:  # of a future
+                return self._report(timed_out=True)
             if report is not None:
                 return report
         if core.is_closed:
@@ -58,7 +63,7 @@ class Draining:
         self._under_way = future
         core.begin_draining()
         live = [sub for sub in core.subscriptions.values() if isinstance(sub, Subscription)]
-        subs = list(dict.fromkeys((*live, *core.in_use)))
+        subs = self._subs = list(dict.fromkeys((*live, *core.in_use)))
         report = None
         timed_out = False
         try:
@@ -67,13 +72,17 @@ class Draining:
                 self._send_all(deadline)
             except (TimeoutError, ConnectionClosedError):
                 timed_out = True
-            unread = DrainReport({sub: sub.pending_msgs for sub in subs if sub.pending_msgs}, timed_out)
-            core.close_here(None)
+            unread = self._report(timed_out)
+            core.close_here(None, self._left(deadline))
             report = unread
             return report
         finally:
             self._under_way = None
+            self._subs = []
             future.set_result(report)  # None, if this one was cancelled: then the next in line drains
+
+    def _report(self, timed_out: bool) -> DrainReport:
+        return DrainReport({sub: sub.pending_msgs for sub in self._subs if sub.pending_msgs}, timed_out)
 
     def drain_subscriptions(self, subs: list[Subscription], timeout: float | None) -> None:
         """Unsubscribe, wait for what is on its way, then for those who handle it. TimeoutError."""

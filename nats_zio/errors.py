@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import builtins
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any
 
 import zio
@@ -48,6 +50,8 @@ class OptionError(Error, ValueError):
 
 class NoServersError(Error, ConnectionError):
     """No server could be reached. The errors of the attempts are in ``errors``, by server."""
+
+    errors: Mapping[str, BaseException] = MappingProxyType({})
 
     def __init__(self, text: str, errors: dict[str, BaseException] | None = None) -> None:
         super().__init__(text)

@@ -40,12 +40,7 @@ class Framer:
         if reply is not None:
             self._check_subject(reply)
             check_control_line(subject, reply)
-        raw = None
-        if headers:
-            raw = encode_headers(headers)
-            if not self._headers_supported():
-                raise HeadersNotSupportedError("the server does not support headers")
-        return encoder.pub(subject, reply, data, raw)
+        return encoder.pub(subject, reply, data, self._raw_headers(headers))
 
     def request_frame(
         self, subject: str, data: Data, inbox: bytes, token: str, headers: HeadersInput | None
@@ -56,6 +51,18 @@ class Framer:
         prefix = self.prefix(subject)
         data = payload(data)
         return b"%b%b%b %d" % (prefix, inbox, token.encode(), len(data)), data
+
+    def answer_frame(self, reply: str, data: Data, headers: HeadersInput | None) -> tuple[bytes, bytes]:
+        """Like ``frame``, to a subject that came from the server: it needs no check, and need not even be UTF-8."""
+        return encoder.pub(reply, None, payload(data), self._raw_headers(headers))
+
+    def _raw_headers(self, headers: HeadersInput | None) -> bytes | None:
+        if not headers:
+            return None
+        raw = encode_headers(headers)
+        if not self._headers_supported():
+            raise HeadersNotSupportedError("the server does not support headers")
+        return raw
 
     def prefix(self, subject: str) -> bytes:
         """The beginning of a PUB line to ``subject``; BadSubjectError."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass, field, fields
+from numbers import Real
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from .auth import Auth, check_credentials, check_seed, is_no_path
@@ -219,6 +220,14 @@ def check_limit(name: str, value: object, *, none_allowed: bool = True) -> None:
         return
     if not isinstance(value, int) or isinstance(value, bool) or value < 1:
         raise OptionError(f"{name}={value!r}: must be a whole number from 1 up" + ", or None" * none_allowed)
+
+
+def check_timeout(value: object) -> None:
+    """A number of seconds, or None for no limit. One below zero has passed already."""
+    if value is None:
+        return
+    if not isinstance(value, Real) or isinstance(value, bool) or value != value:  # a NaN
+        raise OptionError(f"timeout={value!r}: must be a number of seconds, or None")
 
 
 def check_overflow(value: object) -> None:

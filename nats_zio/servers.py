@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from ipaddress import ip_address
 from typing import TYPE_CHECKING
@@ -54,6 +55,9 @@ def parse_server(url: str) -> Server:
 
 def parse_servers(urls: str | list[str] | tuple[str, ...]) -> list[Server]:
     """Read one URL, several in one text separated by commas, or a list."""
+    if isinstance(urls, (bytes, bytearray, Mapping)) or not isinstance(urls, Iterable):
+        # Not the value itself: it may have a password in it.
+        raise OptionError(f"servers must be a URL, several separated by commas, or a list, not {type(urls).__name__}")
     texts = urls.split(",") if isinstance(urls, str) else list(urls)
     # A comma in a password would have made two of one URL, and the first half would not look like a secret.
     doubtful = isinstance(urls, str) and len(texts) > 1 and "@" in urls

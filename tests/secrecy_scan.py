@@ -200,6 +200,8 @@ def _record_fields(*names: str) -> Callable[[Any], None]:
 
 def _record_userinfo(urls: Any) -> None:
     """As it stands in the URLs: they may be none, or be encoded in an unusual way."""
+    if not isinstance(urls, (str, list, tuple)):
+        return
     for url in urls.split(",") if isinstance(urls, str) else urls:
         if isinstance(url, str) and "@" in url:
             userinfo = url.rpartition("@")[0].rpartition("://")[2]

@@ -57,7 +57,7 @@ def pub_prefix(subject: str) -> bytes:
 
 def pub(subject: str, reply: str | None, data: bytes, raw_headers: bytes | None = None) -> tuple[bytes, bytes]:
     """Return the two lines of one message, each to be followed by CRLF: PUB, or HPUB when there is a header block."""
-    target = f"{subject} {reply}".encode() if reply else subject.encode()
+    target = (f"{subject} {reply}" if reply else subject).encode("utf-8", "surrogateescape")  # a reply may be any bytes
     if raw_headers:
         size = len(raw_headers)
         return b"HPUB %b %d %d" % (target, size, size + len(data)), raw_headers + data

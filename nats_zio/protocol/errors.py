@@ -6,7 +6,9 @@ breaks; nothing raised here holds credentials.
 
 from __future__ import annotations
 
+import pickle
 from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 __all__ = ["BadSubjectError", "Error", "HeaderError", "MaxPayloadError", "ProtocolError", "shorten"]
@@ -21,7 +23,32 @@ def shorten(value: object, limit: int = 64) -> str:
 
 
 class Error(Exception):
-    """Root of every error that this package raises."""
+    """Root of every error that this package raises.
+
+    Copies and pickles have the text and all attributes. Only what pickle cannot take (a subscription, say) is left
+    behind: then the attribute is that of the class.
+    """
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # By default `__init__` would be called with the finished text.
+        kept = {name: value for name, value in vars(self).items() if _travels(value)}
+        return _rebuild, (type(self), self.args, kept)
+
+
+def _rebuild(kind: type[Error], args: tuple[Any, ...], attributes: dict[str, Any]) -> Error:
+    error = kind.__new__(kind, *args)
+    error.args = args
+    vars(error).update(attributes)
+    return error
+
+
+def _travels(value: object) -> bool:
+    """Whether `value` survives being pickled. An error that cannot be read back hangs a pool of processes for ever."""
+    try:
+        pickle.loads(pickle.dumps(value))
+    except Exception:
+        return False
+    return True
 
 
 class ProtocolError(Error):
@@ -31,6 +58,9 @@ class ProtocolError(Error):
     in the form `feed` returns it; both are empty where the error comes from elsewhere.
     """
 
+    messages: Mapping[int, list[Any]] = MappingProxyType({})
+    events: Sequence[Any] = ()
+
     def __init__(
         self,
         text: str,
@@ -38,8 +68,8 @@ class ProtocolError(Error):
         events: Sequence[Any] = (),
     ) -> None:
         super().__init__(text)
-        self.messages: Mapping[int, list[Any]] = {} if messages is None else messages
-        self.events: Sequence[Any] = events
+        self.messages = {} if messages is None else messages
+        self.events = events
 
 
 class BadSubjectError(Error, ValueError):
@@ -57,6 +87,3 @@ class MaxPayloadError(Error, ValueError):
         super().__init__(f"message of {size} bytes (headers included) exceeds the server's limit of {limit} bytes")
         self.size = size
         self.limit = limit
-
-    def __reduce__(self) -> tuple[type[MaxPayloadError], tuple[int, int]]:
-        return type(self), (self.size, self.limit)

@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Any, Literal, Self
 from greenlet import getcurrent
 
 import zio
-from zio.lowlevel import Fiber, Waiter, WaitQueue, call_elsewhere, refuse_to_block_here
+from zio.lowlevel import Fiber, Waiter, WaitQueue, refuse_to_block_here
 
+from ..at_home import call_home
 from ..errors import ConnectionClosedError, DisconnectedError, NoRespondersError, OptionError
 from ..options import check_limit
 from ..sleepers import Sleepers
@@ -98,12 +99,12 @@ class Gathering:
 
     def take(self, seconds: float | None) -> Message | None:
         """The next reply, waiting for it at most ``seconds``; None when they have passed, or nothing more comes."""
-        try:
-            return self.queue.popleft()
-        except IndexError:
-            if type(getcurrent()) is Fiber:
-                return call_elsewhere(self._loop, self._take_here, seconds)  # type: ignore[no-any-return]
-            return self._take_in_thread(seconds)
+        message = self._pop()
+        if message is not None or self.over:
+            return message or self._pop()  # it may have come between the two looks
+        if type(getcurrent()) is Fiber:
+            return call_home(self._loop, self._take_here, seconds)  # type: ignore[no-any-return]
+        return self._take_in_thread(seconds)
 
     def _take_here(self, seconds: float | None) -> Message | None:
         fiber = getcurrent()

@@ -21,15 +21,16 @@ from zio.lowlevel import (
     WOKEN,
     Fiber,
     Waiter,
-    call_elsewhere,
     refuse_to_block_here,
     threads_in_scopes,
     wait_in_thread,
 )
 
+from ..at_home import call_home
 from ..errors import DisconnectedError, NoRespondersError, TimeoutError
 from ..framing import REMEMBERED, payload
 from ..latch import ThreadLatch
+from ..options import check_timeout
 from .deadlines import Deadlines
 from .replies import Gathering
 from .shortcut import read_reply
@@ -82,7 +83,7 @@ class Requests:
         if type(fiber) is not Fiber:
             return self._request_in_thread(subject, data, timeout, headers)
         if fiber.loop is not loop:
-            return call_elsewhere(loop, self.request, subject, data, timeout, headers)  # type: ignore[no-any-return]
+            return call_home(loop, self.request, subject, data, timeout, headers)  # type: ignore[no-any-return]
         budget = loop.budget
         if budget <= 0:
             loop.checkpoint(fiber)
@@ -93,9 +94,9 @@ class Requests:
         if timeout is None:
             deadline = inf
         else:
+            if type(timeout) is not float or timeout != timeout:
+                check_timeout(timeout)
             deadline = loop.clock.now() + timeout
-            if deadline != deadline:
-                raise ValueError("a timeout must be a number of seconds, not NaN")
         token = str(next(self._tokens))
         prefix = self._prefixes.get(subject)
         if prefix is not None and type(data) is bytes and headers is None:
@@ -141,13 +142,13 @@ class Requests:
     def _request_in_thread(
         self, subject: str, data: Data, timeout: float | None, headers: HeadersInput | None
     ) -> Message:
-        if timeout is not None and timeout != timeout + 0:
-            raise ValueError("a timeout must be a number of seconds, not NaN")
+        check_timeout(timeout)
         core = self._core
-        core.loop.check_usable()
+        if core.loop.forked:
+            core.loop.check_usable()
         refuse_to_block_here(self.request)
         if not self._inbox:
-            call_elsewhere(core.loop, self.open)
+            call_home(core.loop, self.open)
         reply = ThreadLatch()
         token = str(next(self._tokens))
         prefix = self._prefixes.get(subject)
@@ -214,7 +215,7 @@ class Requests:
         core = self._core
         loop = core.loop
         if not self._inbox:
-            call_elsewhere(loop, self.open)
+            call_home(loop, self.open)
         token = str(next(self._tokens))
         line, body = core.framer.request_frame(subject, data, self.prefix, token, headers)
         gathering = Gathering(

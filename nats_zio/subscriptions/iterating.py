@@ -8,7 +8,7 @@ from greenlet import getcurrent
 
 from zio.lowlevel import Fiber
 
-from ..errors import Error
+from ..errors import ConnectionClosedError, Error
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -50,15 +50,17 @@ class MessageIterator:
         try:
             return self._popleft()
         except IndexError:
-            return self._wait()
+            pass  # and not in here, or it would be the context of what the wait raises
+        return self._wait()
 
     def _wait(self) -> Message:
         try:
             return self._wait_for_one(None)
-        except Error:
+        except Error as exc:
             self._end()
             reason = self._sub.closed_reason
-            if reason is not None and reason.wanted:
+            # With no reason yet its runtime is about to end, and to close the client.
+            if isinstance(exc, ConnectionClosedError) if reason is None else reason.wanted:
                 raise StopIteration from None
             raise
 

@@ -22,15 +22,15 @@ from zio.lowlevel import (
     Fiber,
     Waiter,
     WaitQueue,
-    call_elsewhere,
     current_owner,
-    edit_elsewhere,
     refuse_to_block_here,
+    runtime_here,
 )
 
+from ..at_home import call_home, edit_home
 from ..closed_reason import ClosedReason
 from ..errors import Error, SlowConsumerError, SubscriptionClosedError, SubscriptionLostError, TimeoutError
-from ..options import DEFAULT, check_limit
+from ..options import DEFAULT, check_limit, check_timeout
 from ..sleepers import Sleepers
 from .backpressure import Backlog
 from .consumers import Consumers
@@ -107,16 +107,26 @@ class Subscription:
         try:
             return self._queue.popleft()
         except IndexError:
-            return self._wait(timeout)
+            pass  # and not in here, or it would be the context of what the wait raises
+        return self._wait(timeout)
 
     def _wait(self, timeout: float | None) -> Message:
         """Wait for a message, wherever this is."""
-        if type(getcurrent()) is Fiber:
-            return call_elsewhere(self._loop, self._wait_next, timeout)  # type: ignore[no-any-return]
-        return self._wait_in_thread(timeout)
+        if timeout is not None and (type(timeout) is not float or timeout != timeout):
+            check_timeout(timeout)
+        fiber = getcurrent()
+        loop = self._loop
+        if loop.forked:
+            loop.check_usable()
+        if type(fiber) is not Fiber:
+            return self._wait_in_thread(timeout)
+        if fiber.loop is loop:
+            return self._wait_next(timeout)
+        if self.closed_reason is not None:
+            return self._last()
+        return call_home(loop, self._wait_next, timeout)  # type: ignore[no-any-return]
 
     def _wait_in_thread(self, timeout: float | None) -> Message:
-        self._loop.check_usable()
         refuse_to_block_here(Subscription.next)
         until = None if timeout is None else monotonic() + timeout
         self.consumers.emptied()
@@ -125,9 +135,10 @@ class Subscription:
             arrived = self._sleepers.sleep(self._something_to_say, left, self, self._waits)
             try:
                 return self._queue.popleft()
-            except IndexError:  # another thread was faster
-                if self.closed_reason is not None:
-                    return self._last()
+            except IndexError:
+                pass  # another thread was faster
+            if self.closed_reason is not None:
+                return self._last()
             if not arrived:
                 raise TimeoutError(f"no message on {self.subject!r} within {timeout} s")
 
@@ -177,14 +188,16 @@ class Subscription:
         try:
             return self._queue.popleft()
         except IndexError:
-            return None if self.closed_reason is None else self._last()
+            pass
+        return None if self.closed_reason is None else self._last()
 
     def _last(self) -> Message:
         """It has ended; but its last messages may have come between a look at the queue and that."""
         try:
             return self._queue.popleft()
         except IndexError:
-            raise self._closed_error() from None
+            pass
+        raise self._closed_error()
 
     def next_batch(self, max: int, timeout: float | None = DEFAULT) -> list[Message]:
         """Wait like ``next`` for a message; return it with all others pending, at most ``max``."""
@@ -216,7 +229,7 @@ class Subscription:
         """
         if after is not None:
             check_limit("after", after, none_allowed=False)
-        edit_elsewhere(self._loop, self._unsubscribe, after)
+        edit_home(self._loop, self._unsubscribe, after)
 
     def _unsubscribe(self, after: int | None) -> None:
         if self.closed_reason is not None:
@@ -241,13 +254,15 @@ class Subscription:
         Waits for the handler and for iterators of other tasks, at most ``timeout`` seconds: then TimeoutError.
         What nobody iterates stays readable. Does nothing on a closed client or subscription.
         """
-        call_elsewhere(self._loop, self._core.draining.drain_subscriptions, [self], timeout)
+        check_timeout(timeout)
+        if not self._core.is_closed:
+            call_home(self._loop, self._core.draining.drain_subscriptions, [self], timeout)
 
     def set_pending_limits(self, msgs: int | None, bytes: int | None) -> None:
         """Change the limits of pending messages and payload bytes; None is no limit."""
         check_limit("msgs", msgs)
         check_limit("bytes", bytes)
-        edit_elsewhere(self._loop, self._limits.change, msgs, bytes)
+        edit_home(self._loop, self._limits.change, msgs, bytes)
 
     # Counters.
 
@@ -403,7 +418,10 @@ class Subscription:
 
     @property
     def select_home(self) -> Loop:
-        return self._loop
+        loop = self._loop
+        if loop.closed and not loop.forked:  # with its client: anybody may look at what is left
+            return (runtime_here() or zio.background()).loop
+        return loop
 
     def select_ready(self) -> bool:
         if self._runner is not None:
@@ -414,9 +432,10 @@ class Subscription:
         try:
             return self._queue.popleft()
         except IndexError:
-            if self.closed_reason is None:
-                raise zio.WouldBlock("another thread took the message") from None
-            raise self._closed_error() from None
+            pass
+        if self.closed_reason is None:
+            raise zio.WouldBlock("another thread took the message")
+        raise self._closed_error()
 
     def select_arm(self, waiter: Waiter) -> None:
         self._waits()

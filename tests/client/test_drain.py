@@ -14,6 +14,7 @@ import zio
 from nats_zio import ClosedReason, Status
 from nats_zio.events import Closed
 from nats_zio.testing import NatsServer, ScriptedServer
+from nats_zio.testing.scripted import Command, ServedClient
 from tests.client.helpers import LIMIT, Peer, away, eventually
 from zio.testing import MemoryNetwork, run_virtual
 
@@ -310,6 +311,82 @@ def test_a_second_drain_waits_for_the_first_and_has_its_report(nats_server: Nats
         assert nc.drain().unread == {}
 
     zio.run(main)
+
+
+def test_a_second_drain_whose_time_runs_out_first_says_so(run: Run, nats_server: NatsServer, subject: str) -> None:
+    def main() -> None:
+        working, go_on = zio.Event(), zio.Event()
+
+        def handle(message: nats_zio.Message) -> None:
+            working.set()
+            go_on.wait()
+
+        nc = nats_zio.connect(nats_server.url)
+        sub = nc.subscribe(subject, cb=handle)
+        nc.publish(subject)
+        nc.publish(subject)
+        nc.flush()
+        assert working.wait(timeout=LIMIT)
+        reports: list[nats_zio.DrainReport] = []
+        first = threading.Thread(target=lambda: reports.append(nc.drain(timeout=None)))
+        first.start()
+        eventually(lambda: sub.closed, "the first drain waits for the handler")
+        assert nc.drain(timeout=0.02) == nats_zio.DrainReport({sub: 1}, timed_out=True)
+        assert nc.status is Status.DRAINING
+        go_on.set()
+        away(first.join)
+        assert reports == [nats_zio.DrainReport({})]
+
+    run(main)
+
+
+def test_a_drain_takes_no_longer_than_its_timeout(caplog: pytest.LogCaptureFixture) -> None:
+    """Closing has its own two seconds only where the drain has as much left."""
+
+    def main() -> None:
+        with ScriptedServer() as server:
+            nc = nats_zio.connect(server.url)
+            server.pong = "drop"
+            nc.publish("a", b"12345")
+            start = zio.now()
+            assert nc.drain(timeout=0.3) == nats_zio.DrainReport({}, timed_out=True)
+            assert zio.now() - start == pytest.approx(0.3)
+            assert nc.is_closed
+
+    run_virtual(main, network=MemoryNetwork())
+    assert "1 messages (5 bytes)" in caplog.text
+
+
+def test_a_drain_without_time_still_writes_what_was_published() -> None:
+    def main() -> None:
+        with ScriptedServer() as server:
+            nc = nats_zio.connect(server.url)
+            nc.publish("a", b"x")
+            assert nc.drain(timeout=0).timed_out
+            assert "PUB" in [command.verb for command in server.all_clients[0].commands]
+
+    run_virtual(main, network=MemoryNetwork())
+
+
+@pytest.mark.parametrize("timeout", [30.0, None])
+def test_the_end_of_a_drain_takes_two_seconds_at_most(timeout: float | None) -> None:
+    """Of what was proved before there is nothing left to wait for."""
+
+    def main() -> None:
+        with ScriptedServer() as server:
+            nc = nats_zio.connect(server.url)
+
+            def answer_one(client: ServedClient, command: Command) -> None:
+                if command.verb == "PING":
+                    server.pong, pongs[:] = pongs[0], ["drop"]
+
+            pongs = ["send"]
+            server.on_command = answer_one
+            start = zio.now()
+            assert not nc.drain(timeout=timeout).timed_out
+            assert zio.now() - start == pytest.approx(2.0)
+
+    run_virtual(main, network=MemoryNetwork())
 
 
 def test_while_draining_there_are_no_new_subscriptions(nats_server: NatsServer, subject: str) -> None:

@@ -134,6 +134,13 @@ def test_from_plain_threads_too(background_runtime: object, server: NatsServer) 
 # lazy.
 
 
+def test_a_lazy_client_can_be_shown_before_it_is_used() -> None:
+    nc = nats_zio.connect(URL, lazy=True, name="sleepy")
+    assert repr(nc) == "<Client 'sleepy' connecting>"
+    nc.close()
+    assert repr(nc) == "<Client 'sleepy' closed>"
+
+
 def test_a_lazy_client_opens_nothing_before_it_is_used() -> None:
     def main() -> None:
         with ScriptedServer("a", 4222) as server:

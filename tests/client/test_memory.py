@@ -5,7 +5,10 @@ from __future__ import annotations
 import gc
 import json
 import sys
-from collections.abc import Iterator
+import threading
+import weakref
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
 
@@ -13,10 +16,13 @@ import nats_zio
 import zio
 from nats_zio.testing import NatsServer
 from tests.client.certificates import Authority
+from tests.client.helpers import LIMIT, away, eventually
 from tests.client.scripting import run_script
 from tests.secrecy import secret
 
 RECONNECTS = 1000
+
+Run = Callable[..., Any]
 
 
 @pytest.fixture(scope="module")
@@ -79,3 +85,56 @@ def test_messages_taken_within_a_timeout_are_not_kept_until_the_time_is_up(
             assert kept() <= before + 1  # the reader has its last batch at hand until the next one
 
     zio.run(main)
+
+
+def test_receivers_of_events_that_nobody_holds_are_forgotten(run: Run, nats_server: NatsServer) -> None:
+    def main() -> None:
+        with nats_zio.connect(nats_server.url) as nc:
+            kept, dropped = nc.events(), weakref.ref(nc.events())
+            gc.collect()
+            assert dropped() is None
+            for _ in range(100):
+                nc.events()
+            assert len(nc._core._receivers) == 2  # and the last one, of which there is a weak reference
+            nc.force_reconnect()
+            nc.flush()
+            assert len(kept) == 2
+
+    run(main)
+
+
+def test_receivers_of_events_that_somebody_waits_for_are_not(
+    run: Run, nats_server: NatsServer, background_runtime: object
+) -> None:
+    def main() -> None:
+        called = zio.Event()
+        nc = nats_zio.connect(nats_server.url, on_event=lambda _: called.set())
+        outcomes: list[Any] = []
+        started = zio.Semaphore(0)
+
+        def wait(way: Callable[[], Any]) -> None:
+            started.release()
+            outcomes.append(way())
+
+        closed = nats_zio.events.Closed(None)
+        ways = (
+            lambda: list(nc.events()),
+            lambda: [nc.events().recv()],
+            lambda: [zio.select(nc.events())[1]],
+            lambda: [event for event in nc.events()],  # noqa: C416
+        )
+        threads = [threading.Thread(target=wait, args=(way,)) for way in ways]
+        for thread in threads:
+            thread.start()
+        for _ in ways:
+            assert started.acquire(timeout=LIMIT)
+        eventually(lambda: len(nc._core._receivers) == len(ways) + 1, "all wait")
+        called.clear()
+        gc.collect()
+        nc.close()
+        for thread in threads:
+            away(thread.join)
+        assert outcomes == [[closed]] * len(ways)
+        assert called.is_set()
+
+    run(main)

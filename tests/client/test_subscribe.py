@@ -832,3 +832,42 @@ def test_waits_that_time_out_gather_nowhere(nats_server: NatsServer, subject: st
             assert waiters() < before + 100
 
     zio.run(main)
+
+
+# Tracebacks.
+
+
+def test_the_errors_of_a_subscription_have_no_context(run: Run, nats_server: NatsServer, subject: str) -> None:
+    """An uncaught one would print the traceback of how we looked for a message as well."""
+
+    def main() -> None:
+        with nats_zio.connect(nats_server.url) as nc:
+            sub = nc.subscribe(subject)
+            nc.subscribe(subject + ".mute")
+            replies = nc.request_many(subject + ".mute", timeout=None)
+            calls: list[Callable[[], object]] = [
+                lambda: sub.next(timeout=0.001),
+                lambda: sub.next_batch(2, timeout=0.001),
+            ]
+            for call in calls:
+                with pytest.raises(nats_zio.TimeoutError) as late:
+                    call()
+                assert late.value.__context__ is None
+            sub.unsubscribe()
+            ended: list[Callable[[], object]] = [sub.next, sub.try_next, lambda: zio.select(sub)]
+            for call in ended:
+                with pytest.raises(nats_zio.SubscriptionClosedError) as over:
+                    call()
+                assert over.value.__context__ is None
+            # A loop and replies that the end of the client cuts short.
+            refused = nc.subscribe(subject)
+            refused.close(nats_zio.ClosedReason.SLOW_CONSUMER, nats_zio.SlowConsumerError(subject, 1))
+            with pytest.raises(nats_zio.SlowConsumerError) as slow:
+                list(refused)
+            assert slow.value.__context__ is None
+            nc.close()
+            with pytest.raises(nats_zio.ConnectionClosedError) as closed:
+                list(replies)
+            assert closed.value.__context__ is None
+
+    run(main)

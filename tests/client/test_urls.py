@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
+import nats_zio
 from nats_zio.errors import OptionError
 from nats_zio.protocol import ServerInfo
-from nats_zio.servers import Server, advertised, discovered_server, parse_server
+from nats_zio.servers import Server, advertised, discovered_server, parse_server, parse_servers
 
 
 @pytest.mark.parametrize(
@@ -106,6 +109,20 @@ def test_an_error_shows_neither_credentials_nor_query(url: str) -> None:
     with pytest.raises(OptionError) as caught:
         parse_server(url)
     assert "hidden-word" not in str(caught.value)
+
+
+@pytest.mark.parametrize("servers", [None, 5, b"nats://user:hidden-word@host", {"nats://host": 1}])
+def test_what_is_neither_a_url_nor_a_list_is_refused(servers: Any) -> None:
+    nc = nats_zio.connect(lazy=True)
+    for use in (nats_zio.connect, nc.set_servers):
+        with pytest.raises(OptionError, match=f"servers must be a URL.*not {type(servers).__name__}") as caught:
+            use(servers)
+        assert "hidden-word" not in str(caught.value)
+
+
+def test_any_other_collection_of_urls_will_do() -> None:
+    for servers in (("a:1", "b:2"), {"a:1": 0, "b:2": 0}.keys(), (f"{name}" for name in ("a:1", "b:2"))):
+        assert list(map(str, parse_servers(servers))) == ["nats://a:1", "nats://b:2"]  # type: ignore[arg-type]
 
 
 # What the cluster makes known.

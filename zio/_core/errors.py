@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 
 class Cancelled(BaseException):
     """The current task must stop: a scope around it, its group or the task itself was cancelled.
@@ -15,7 +17,27 @@ class Closed(Exception):
     """The object was closed on this side."""
 
 
-class ChannelClosed(Closed):
+class _HasSource:
+    """An error with a ``source``, which is alive and stays where it is: copies and pickles have None in its place."""
+
+    args: tuple[Any, ...]
+    source: object = None
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _rebuild, (
+            type(self),
+            self.args,
+            {name: value for name, value in vars(self).items() if name != "source"},
+        )
+
+
+def _rebuild(kind: type[BaseException], args: tuple[Any, ...], attributes: dict[str, Any]) -> BaseException:
+    error = kind.__new__(kind, *args)
+    vars(error).update(attributes)
+    return error
+
+
+class ChannelClosed(_HasSource, Closed):
     """The channel is closed: nothing more can be sent, or nothing more will come.
 
     ``source`` is the channel (or what else was closed) when raised by :func:`zio.select`.
@@ -26,7 +48,7 @@ class ChannelClosed(Closed):
         self.source = source
 
 
-class Lagged(Exception):
+class Lagged(_HasSource, Exception):
     """A receiver was too slow: ``skipped`` items were overwritten before it took them. It goes on with the next.
 
     ``source`` is the receiver.
