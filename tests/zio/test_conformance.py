@@ -117,10 +117,17 @@ class Wrapper(Stream):
         self.inner = inner
 
     def recv(self, n: int) -> bytes:
-        if self._rest:
+        if self._rest and self.checked(n):
             data, self._rest = self._rest[:n], self._rest[n:]
             return data
         return self.inner.recv(n)
+
+    def checked(self, n: int) -> bool:
+        if not isinstance(n, int):
+            raise TypeError
+        if n < 0:
+            raise ValueError
+        return True
 
     def send_all(self, data: bytes | bytearray | memoryview) -> None:
         try:
@@ -363,6 +370,21 @@ class Unbounded(Wrapper):
 
     def recv_until(self, separator: bytes, max_bytes: int) -> bytes:
         return super().recv_until(separator, 100)
+
+
+class TakesNegativeSizes(Wrapper):
+    """A size or separator that makes no sense is refused at once"""
+
+    def checked(self, n: int) -> bool:
+        return True
+
+
+class WaitsBeforeRefusing(Wrapper):
+    """A size or separator that makes no sense is refused at once"""
+
+    def recv_until(self, separator: bytes, max_bytes: int) -> bytes:
+        self._rest = self.recv(100) + self._rest
+        return super().recv_until(separator, max_bytes)
 
 
 class ManyReaders(Wrapper):

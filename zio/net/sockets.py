@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from .._core import ARMED, FAILED, NO_LOOP, WOKEN, Busy, Cancelled, Closed, Fiber, Waiter, current_fiber
 from .lending import Loan
 from .polled import PolledSocket
-from .stream import Stream
+from .stream import Stream, checked_size
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -56,6 +56,8 @@ class SocketStream(Stream):
         else:
             loop.budget = budget - 1
         if self._rest:
+            if type(n) is not int or n < 0:
+                n = checked_size("n", n)
             data, self._rest = self._rest[:n], self._rest[n:]
             return data
         io = self._io
@@ -67,6 +69,9 @@ class SocketStream(Stream):
                     io.readable = False
                 except OSError as exc:
                     raise self._explain(exc) from None
+                except (TypeError, ValueError):  # looked at only now, since this path is hot
+                    checked_size("n", n)
+                    raise
                 else:
                     # Less than asked for: drained, so the next recv parks without a system call that would
                     # fail (and raise, which costs more than the call). Not at the end of the stream.

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING
 from greenlet import getcurrent
 
 from .._core import Busy, Closed, Fiber, Waiter, WaitQueue, WrongLoop, here
-from .stream import Stream
+from .stream import Stream, checked_size
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -133,11 +133,13 @@ class TLSStream(Stream):
 
     def recv(self, n: int) -> bytes:
         fiber = self._enter("recv")
+        if type(n) is not int or n < 0:
+            n = checked_size("n", n)
         if self._rest:
             data, self._rest = self._rest[:n], self._rest[n:]
             return data
         while True:
-            if n <= 0 or not self._drained or self._closed:
+            if n == 0 or not self._drained or self._closed:
                 with self._lock:
                     plain = self._decrypt(n)
                 if plain is not None:
@@ -149,13 +151,6 @@ class TLSStream(Stream):
                 self._feed(fiber, n)
             finally:
                 self._reader = None
-
-    def recv_into(self, buffer: bytearray | memoryview) -> int:
-        """Like ``recv``, into ``buffer``; the number of bytes, 0 at the end of the stream."""
-        view = memoryview(buffer).cast("B")
-        data = self.recv(len(view))
-        view[: len(data)] = data
-        return len(data)
 
     def _decrypt(self, n: int) -> bytes | None:
         """Up to ``n`` bytes of what was received; None if more must come first. Under the lock."""
@@ -184,7 +179,7 @@ class TLSStream(Stream):
             with contextlib.suppress(Exception):  # raised where something is sent
                 self._push()
         plain = parts[0] if len(parts) == 1 else b"".join(parts)
-        if plain or n <= 0:
+        if plain or n == 0:
             return plain
         if self._read_error is not None:
             raise self._read_error.with_traceback(None)

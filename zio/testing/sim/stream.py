@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from ..._core import WOKEN, Busy, Closed, Fiber, Waiter, WrongLoop, here
 from ...net import Stream
+from ...net.stream import checked_size
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -33,6 +34,7 @@ class SimStream(Stream):
 
     def recv(self, n: int) -> bytes:
         fiber = self._enter("recv")
+        n = checked_size("n", n)
         if self._rest:
             data, self._rest = self._rest[:n], self._rest[n:]
             return data
@@ -52,12 +54,6 @@ class SimStream(Stream):
             finally:
                 flow.reader = None
         return flow.read(n)
-
-    def recv_into(self, buffer: bytearray | memoryview) -> int:
-        """Like ``recv``, into ``buffer``; the number of bytes, 0 at the end of the stream."""
-        data = self.recv(len(buffer))
-        buffer[: len(data)] = data
-        return len(data)
 
     def send_all(self, data: bytes | bytearray | memoryview) -> None:
         fiber = self._enter("send_all")
