@@ -92,8 +92,8 @@ def test_simulated_network_with_latency_and_pieces(seed: int) -> None:
 
 @pytest.mark.parametrize("seed", range(3))
 def test_tls_over_a_network_with_latency_and_pieces(seed: int) -> None:
-    """No split writes: ``close`` announces the end only where there is room. No tickets, which a client leaves unread:
-    then closing resets the connection, and some systems drop what had arrived before."""
+    """No split writes: ``close`` announces the end only where there is room. No tickets: those still on the way when
+    the client closes have the connection reset, and some systems drop what had arrived before."""
     plain = simulated_pairs()
     context = server_context()
     context.num_tickets = 0

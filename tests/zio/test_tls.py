@@ -442,6 +442,56 @@ def test_the_end_announced_to_the_standard_library() -> None:
     assert received == [b"all of it"]
 
 
+def tcp_pair() -> tuple[TLSStream, TLSStream]:
+    with zio.net.listen("127.0.0.1", 0) as listener:
+        ours = zio.net.connect("127.0.0.1", listener.port)
+        theirs = listener.accept()
+    serving = zio.spawn(theirs.start_tls, SERVER)
+    return ours.start_tls(CLIENT, NAME), serving.join()
+
+
+@pytest.mark.parametrize("make_pair", [tcp_pair, both])
+def test_a_peer_that_reads_late_gets_all_from_a_client_that_never_reads(
+    make_pair: Callable[[], tuple[TLSStream, TLSStream]],
+) -> None:
+    """Its tickets are unread then, for which systems reset a connection that is closed."""
+
+    def main() -> None:
+        client, server = make_pair()
+        assert client.version == "TLSv1.3"
+        client.send_all(b"x" * 50_000)
+        client.close()
+        with server:
+            assert stream_all(server) == b"x" * 50_000
+
+    run(main)
+
+
+def test_closing_takes_no_more_than_a_bounded_part_of_what_the_peer_sends() -> None:
+    def main() -> None:
+        client, server = tcp_pair()
+        writer = zio.spawn(server.send_all, b"y" * (64 << 20))
+        wait_all_parked()
+        taken = 0
+        raw: Any = client.raw
+        receive = raw._recv
+
+        def counted(n: int) -> bytes:
+            nonlocal taken
+            data: bytes = receive(n)
+            taken += len(data)
+            return data
+
+        raw._recv = counted
+        client.close()
+        assert 0 < taken <= 1 << 20
+        with pytest.raises(OSError):  # noqa: PT011  (a reset or a broken pipe)
+            writer.join()
+        server.close()
+
+    run(main)
+
+
 def test_a_closed_stream_says_so_and_wakes_its_reader() -> None:
     def main() -> None:
         client, _server = both()

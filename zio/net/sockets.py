@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from .._core import Loop
 
 MOST_PARTS = min(os.sysconf("SC_IOV_MAX"), 1024)  # that the system takes in one call
+MOST_DISCARDED = 1 << 20  # bytes: closing must not take long, whatever the peer sends
+DISCARD_SIZE = 64 << 10  # of them at a time
 
 _NOBODY: Any = None
 
@@ -321,6 +323,16 @@ class SocketStream(Stream):
         except OSError as exc:
             if exc.errno != errno.ENOTCONN:  # the peer was faster
                 raise self._explain(exc) from None
+
+    def discard_received(self) -> None:
+        if self._polled.closed or self._io.lent_to is not None:
+            return
+        left = MOST_DISCARDED
+        try:
+            while left > 0 and (data := self._recv(min(left, DISCARD_SIZE))):
+                left -= len(data)
+        except OSError:
+            return  # BlockingIOError: that was all; with any other error there is nothing to be saved
 
     def close(self) -> None:
         if not self._polled.closed and not self._loop.closed and not self._loop.forked and not self._loop.is_here():

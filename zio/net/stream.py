@@ -129,6 +129,12 @@ class Stream(ABC):
     def close(self) -> None:
         """Close both sides; who waits in the stream gets zio.Closed. Never blocks; idempotent."""
 
+    def discard_received(self) -> None:  # noqa: B027 (most streams need not)
+        """For a stream on top of this one that closes: take, without waiting, what is there, so that none is unread.
+
+        A system that closes a connection with anything unread resets it, and the peer loses what it has not read yet.
+        """
+
     def recv_into(self, buffer: bytearray | memoryview) -> int:
         """Like ``recv``, into ``buffer``; the number of bytes, 0 at the end of the stream."""
         view = memoryview(buffer).cast("B")

@@ -103,6 +103,7 @@ class TLSStream(Stream):
             if isinstance(exc, ssl.SSLError) and self._outgoing.pending:
                 with contextlib.suppress(Exception):
                     raw.send_some(self._outgoing.read())  # tells the peer why
+                    raw.discard_received()  # or a reset may overtake that
             self._closed = True
             raw.close()
             raise
@@ -398,6 +399,9 @@ class TLSStream(Stream):
         with contextlib.suppress(ssl.SSLError, ValueError):  # SSLWantReadError: the peer has not ended its side yet
             self._object.unwrap()
 
+    def discard_received(self) -> None:
+        self._raw.discard_received()
+
     def close(self) -> None:
         if self._closed:
             return
@@ -415,6 +419,8 @@ class TLSStream(Stream):
                     self._say_end()
                 with contextlib.suppress(Exception):
                     self._push()
+        # The tickets of TLS 1.3 come unasked, and who only sends never reads them.
+        self._raw.discard_received()
         self._raw.close()  # whoever waits for it ends, and wakes who waits for them
 
     def _fiber(self, what: str) -> Fiber:

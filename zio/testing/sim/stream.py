@@ -126,6 +126,9 @@ class SimStream(Stream):
         if not self.failed:
             self.out.finish()
 
+    def discard_received(self) -> None:
+        self._in.discard()
+
     def close(self) -> None:
         if self.closed:
             return
