@@ -36,6 +36,7 @@ from .poller import READ, WRITE, Pollable
 from .pool import Job, worker_loop
 from .runtime import Runtime, background, run, runtime_here, wait_done
 from .scheduler import Loop, here
+from .seconds import check_seconds, seconds_after
 from .statistics import Statistics
 from .task import Task, inherited_context
 from .waiter import ARMED, CANCELLED, FAILED, TIMED_OUT, WOKEN, Sleeper, Waiter, WaitQueue
@@ -80,6 +81,7 @@ __all__ = [
     "WrongLoop",
     "background",
     "call_elsewhere",
+    "check_seconds",
     "current_fiber",
     "current_holder",
     "current_owner",
@@ -91,6 +93,7 @@ __all__ = [
     "refuse_to_block_here",
     "run",
     "runtime_here",
+    "seconds_after",
     "shield",
     "timeout",
     "thread_holder",

@@ -18,11 +18,14 @@ from typing import TYPE_CHECKING, Any, Protocol, Self
 from greenlet import getcurrent
 
 from .errors import Cancelled
+from .seconds import seconds_after
 
 if TYPE_CHECKING:
     from types import TracebackType
 
     from .scheduler import Loop
+
+_INF = float("inf")
 
 
 class ScopeNode:
@@ -283,9 +286,12 @@ class CancelScope(ScopeNode):
 
 
 def _checked(deadline: float | None) -> float | None:
-    if deadline is not None and deadline != deadline:
-        raise ValueError("a deadline must be a time of zio.now(), not NaN")
-    return deadline
+    try:
+        if deadline is None or deadline <= _INF:
+            return deadline
+    except TypeError:
+        raise TypeError(f"a deadline must be a time of zio.now(), not {deadline!r}") from None
+    raise ValueError("a deadline must be a time of zio.now(), not NaN")
 
 
 class TimeoutScope(CancelScope):
@@ -306,9 +312,7 @@ def deadline_in(seconds: float | None) -> float | None:
     """The deadline ``seconds`` from now, on the current clock; None for no limit."""
     if seconds is None:
         return None
-    if seconds != seconds:  # NaN
-        raise ValueError("a timeout must be a number of seconds, not NaN")
-    return current_holder().now() + seconds  # type: ignore[no-any-return]
+    return seconds_after(current_holder().now(), seconds, "a timeout")
 
 
 def timeout(seconds: float | None) -> TimeoutScope:

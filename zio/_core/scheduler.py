@@ -28,6 +28,7 @@ from .errors import Cancelled, Deadlock, ForkedError, RuntimeClosed
 from .fiber import Fiber, current_fiber
 from .inbox import Inbox
 from .poller import make_poller
+from .seconds import check_seconds
 from .shuffled import ShuffledQueue
 from .task import RAISED, RETURNED, Task, inherited_context
 from .timers import Timers
@@ -228,6 +229,7 @@ class Loop:
                 raise ValueError("a timeout must be a number of seconds, not NaN")
         except BaseException:
             waiter.state = CANCELLED  # it is armed already: nobody may wake a wait that never begins
+            check_seconds("a timeout", seconds)
             raise
         self.timers.push(deadline, waiter)
         state = self.park(waiter)

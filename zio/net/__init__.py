@@ -6,6 +6,7 @@ import errno
 from socket import AF_INET, AF_INET6, AF_UNSPEC
 from typing import TYPE_CHECKING, Any
 
+from .._core import check_seconds
 from .._core import timeout as _timeout
 from .connecting import ATTEMPT_DELAY, connect_to_any
 from .datagrams import Datagram, DatagramSocket
@@ -76,7 +77,8 @@ def connect(
 
         if not isinstance(tls, SSLContext):
             raise TypeError(f"tls must be an ssl.SSLContext or True, not {type(tls).__name__}")
-    if not attempt_delay >= 0:
+    check_seconds("attempt_delay", attempt_delay)
+    if attempt_delay < 0:
         raise ValueError(f"attempt_delay={attempt_delay!r} must be a number of seconds, 0 or more")
     if timeout is None:
         return _connect(host, port, tls, attempt_delay)

@@ -7,7 +7,7 @@ from typing import Self, TypeVar
 
 from greenlet import getcurrent
 
-from .._core import CancelScope, Fiber, Homed, Waiter, WaitQueue, current_owner
+from .._core import CancelScope, Fiber, Homed, Waiter, WaitQueue, current_owner, seconds_after
 from .counting import check_count
 from .lock import Lock
 
@@ -73,7 +73,7 @@ class Condition(Homed):
         else:
             loop.budget -= 1
         now = loop.clock.now
-        deadline = None if timeout is None else now() + timeout
+        deadline = None if timeout is None else seconds_after(now(), timeout, "a timeout")
         result = predicate()
         while not result:
             left = None if deadline is None else deadline - now()

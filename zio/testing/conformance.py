@@ -6,7 +6,7 @@ import random
 from typing import TYPE_CHECKING, Any
 from zlib import crc32
 
-from .._core import Busy, Cancelled, CancelScope, Closed, move_on_after
+from .._core import Busy, Cancelled, CancelScope, Closed, check_seconds, move_on_after
 from .._core import timeout as _timeout
 from ..groups import TaskGroup
 from ..threads import to_thread
@@ -26,6 +26,7 @@ def check_stream(make_pair: Callable[[], tuple[Stream, Stream]], *, timeout: flo
     ``make_pair()`` returns two streams connected to each other; it is called in this task, twice for each promise, and
     both streams are closed afterwards. A promise must be kept within ``timeout`` seconds. Only inside a zio runtime.
     """
+    check_seconds("timeout", timeout)
     for check in _CHECKS:
         for swapped in (False, True):
             pair = make_pair()
