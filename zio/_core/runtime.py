@@ -310,6 +310,12 @@ def background() -> Runtime:
         return _background
 
 
+def background_if_started() -> Runtime | None:
+    """The background runtime if it runs; it is not started."""
+    runtime = _background
+    return None if runtime is None or runtime.closed else runtime
+
+
 def _park_for_ever(started: threading.Event) -> None:
     fiber = getcurrent()
     assert type(fiber) is Fiber
