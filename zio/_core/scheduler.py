@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 from greenlet import GreenletExit, getcurrent
 
 from . import foreign
+from .abandoned import AbandonedQueue
 from .cancel import ScopeNode
 from .clock import Clock, MonotonicClock
 from .dump import dump_loop
@@ -551,6 +552,7 @@ class Loop:
         """In a forked child: let go of what is shared with the parent, so that nothing done here reaches it."""
         self.forked = True
         self.budget = 0
+        self.ready = AbandonedQueue()
         self.inbox.abandon()
         self.poller.abandon()
 
