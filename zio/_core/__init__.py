@@ -3,7 +3,16 @@
 It imports nothing from the rest of ``zio``; the rest uses the names below.
 """
 
-from .cancel import CancelScope, current_holder, move_on_after, shield, thread_holder, threads_in_scopes, timeout
+from .cancel import (
+    CancelScope,
+    ThreadHolder,
+    current_holder,
+    move_on_after,
+    shield,
+    thread_holder,
+    threads_in_scopes,
+    timeout,
+)
 from .clock import Clock, MonotonicClock, VirtualClock
 from .errors import (
     BlockingNotAllowed,
@@ -74,6 +83,7 @@ __all__ = [
     "Sleeper",
     "Statistics",
     "Task",
+    "ThreadHolder",
     "VirtualClock",
     "WaitQueue",
     "Waiter",

@@ -346,6 +346,12 @@ class Blocked(Protocol):
     def interrupt(self) -> None: ...
 
 
+class ThreadWatch(Protocol):
+    """Who wants to know of the end of a plain thread; told in that thread, at its very end."""
+
+    def thread_ended(self, thread: ThreadHolder) -> None: ...
+
+
 # The plain threads that are inside a scope. Empty, as it mostly is, a hot call need not look its thread up.
 threads_in_scopes: set[ThreadHolder] = set()
 
@@ -353,7 +359,7 @@ threads_in_scopes: set[ThreadHolder] = set()
 class ThreadHolder(Holder):
     """The place of a plain thread in the cancel tree, and its identity as owner of locks."""
 
-    __slots__ = ("blocked", "loop", "name")
+    __slots__ = ("blocked", "ended", "loop", "name", "watches")
 
     def __init__(self) -> None:
         super().__init__()
@@ -361,6 +367,14 @@ class ThreadHolder(Holder):
         self.loop = None
         self.blocked: Blocked | None = None
         self.name = threading.current_thread().name
+        self.ended = False
+        self.watches: set[ThreadWatch] = set()  # told when it ends
+
+    def thread_has_ended(self) -> None:
+        self.ended = True  # first: who begins to watch looks at it afterwards
+        watches, self.watches = self.watches, set()
+        for watch in list(watches):
+            watch.thread_ended(self)
 
     def now(self) -> float:
         return monotonic()
@@ -400,6 +414,18 @@ class ThreadHolder(Holder):
         return f"<thread {self.name!r}>"
 
 
+class _EndOfThread:
+    """Stands in a thread's own data, which goes with the thread; so nothing else may refer to it."""
+
+    __slots__ = ("_holder",)
+
+    def __init__(self, holder: ThreadHolder) -> None:
+        self._holder = holder
+
+    def __del__(self) -> None:
+        self._holder.thread_has_ended()
+
+
 _thread_local = threading.local()
 
 
@@ -409,6 +435,7 @@ def thread_holder() -> ThreadHolder:
         return _thread_local.holder  # type: ignore[no-any-return]
     except AttributeError:
         holder = _thread_local.holder = ThreadHolder()
+        _thread_local.end = _EndOfThread(holder)
         return holder
 
 
