@@ -80,6 +80,11 @@ def test_memory_streams_that_nothing_could_pass_are_refused() -> None:
         zio.run(memory_stream_pair, 0)
 
 
+def test_memory_streams_of_a_part_of_a_byte_are_refused() -> None:
+    with pytest.raises(TypeError, match=r"limit=1\.5 must be a whole number"):
+        zio.run(memory_stream_pair, 1.5)
+
+
 def test_memory_streams_in_virtual_time() -> None:
     run_virtual(check_stream, memory_stream_pair, seed=1)
 
