@@ -135,7 +135,11 @@ class Runtime:
             loop.main = None
 
     def call(self, fn: Callable[..., T], *args: Any) -> T:
-        """Run ``fn(*args)`` as a task of this runtime and wait for its result, from any thread or task."""
+        """Run ``fn(*args)`` as a task of this runtime and wait for its result, from any thread or task.
+
+        Before the run has begun it waits for that, too: for ever if nobody calls ``run`` or ``close``. RuntimeClosed
+        when it has ended.
+        """
         return foreign.call_elsewhere(self._loop, fn, *args)  # type: ignore[no-any-return]
 
     def statistics(self) -> Statistics:
