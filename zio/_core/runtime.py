@@ -70,6 +70,10 @@ class Runtime:
     ) -> None:
         if threads != 1:
             raise ValueError(f"threads={threads!r}: this version runs one loop per runtime, so it must be 1")
+        if on_unhandled is not None and not callable(on_unhandled):
+            raise TypeError(f"on_unhandled={on_unhandled!r} must be callable")
+        if clock is not None and not callable(getattr(clock, "now", None)):
+            raise TypeError(f"clock={clock!r} must be a clock, such as zio.testing.VirtualClock()")
         refuse_patched_process()
         self._on_unhandled = on_unhandled or log_unhandled
         self.random = random.Random(seed)

@@ -52,6 +52,8 @@ class Acceptor(ABC):
         with ``stop_on_error`` it ends the serving, cancels the others and is raised in an ExceptionGroup. When the
         process has no descriptors left that is logged, and connections wait until there are.
         """
+        if not callable(handler):
+            raise TypeError(f"handler={handler!r} must be callable")
         if limit is not None and (not isinstance(limit, int) or limit < 1):
             raise ValueError(f"limit={limit!r} must be a whole number, 1 or more, or None")
         check_seconds("grace", grace)

@@ -52,6 +52,10 @@ class TLSStream(Stream):
         server_side: bool,
         allow_ragged_eof: bool,
     ) -> None:
+        if not isinstance(context, ssl.SSLContext):
+            raise TypeError(f"context={context!r} must be an ssl.SSLContext")
+        if server_hostname is not None and not isinstance(server_hostname, str):
+            raise TypeError(f"server_hostname={server_hostname!r} must be text, or None")
         if not server_side and context.check_hostname and not server_hostname:
             raise ValueError("server_hostname is missing, and the context checks the name (check_hostname)")
         self._loop: Loop = here().loop
@@ -469,8 +473,8 @@ def start_tls(
             f"{len(raw._rest)} bytes came in clear before the TLS handshake and are unread: refused, since anyone may "
             "have put them there"
         )
-    if server_side is None:
+    if server_side is None and isinstance(context, ssl.SSLContext):
         server_side = context.protocol == ssl.PROTOCOL_TLS_SERVER
-    stream = TLSStream(raw, context, server_hostname, server_side=server_side, allow_ragged_eof=allow_ragged_eof)
+    stream = TLSStream(raw, context, server_hostname, server_side=bool(server_side), allow_ragged_eof=allow_ragged_eof)
     stream.shake_hands()
     return stream
