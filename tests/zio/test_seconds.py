@@ -56,6 +56,11 @@ def with_listener(call: Callable[[Any], object]) -> object:
         return call(listener)
 
 
+def process_wait(seconds: Any) -> object:
+    with zio.process.Popen([sys.executable, "-c", "import time; time.sleep(60)"]) as process:
+        return process.wait(timeout=seconds)
+
+
 def never() -> None:
     zio.sleep(1000)
 
@@ -89,6 +94,7 @@ CALLS: dict[str, Callable[[Any], object]] = {
     "serve grace": lambda s: with_listener(lambda listener: listener.serve(print, grace=s)),
     "process.run": lambda s: zio.process.run([sys.executable, "-c", ""], timeout=s),
     "Popen grace": lambda s: zio.process.Popen([sys.executable, "-c", ""], grace=s),
+    "Popen.wait": process_wait,
     "Watchdog": zio.debug.Watchdog,
     "check_stream": lambda s: check_stream(memory_stream_pair, timeout=s),
 }
