@@ -1822,6 +1822,7 @@ NOT_BLOCKING = {
     *each_of("testing.sim.stream.SimStream", "hold_sending send_held"),
     *("net.tcp.Listener.close", "net.sockets.SocketStream.close", "net.sockets.SocketStream.send_some"),
     *("net.polled.PolledSocket.close", "net.polled.PolledSocket.fiber", "net.polled.shut_down"),
+    "net.stream.Stream.take_rest",
     *("net.stream.checked_size", "net.datagrams.checked_address"),
     *("net.stream.Stream.discard_received", "net.sockets.SocketStream.discard_received"),  # a part of closing TLS
     *("net.tls.TLSStream.discard_received", "testing.sim.stream.SimStream.discard_received"),

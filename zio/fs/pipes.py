@@ -76,8 +76,7 @@ class PipeStream(Stream):
             raise io.UnsupportedOperation(f"{self!r} is for writing")
         n = checked_size("n", n)
         if self._rest:
-            data, self._rest = self._rest[:n], self._rest[n:]
-            return data
+            return self.take_rest(n)
         pollable = self._io
         if pollable is None:
             return to_thread(self._file.read, n) or b""

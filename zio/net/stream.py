@@ -57,7 +57,7 @@ class Stream(ABC):
     nothing was received; of a ``send_all`` a part may have gone out, see ``partly_sent``.
     """
 
-    # Bytes taken from the transport and not asked for yet; recv gives them out first.
+    # Bytes taken from the transport and not asked for yet; recv gives them out first, by ``take_rest`` or its like.
     _rest: bytes = b""
 
     partly_sent: int = 0
@@ -134,6 +134,15 @@ class Stream(ABC):
 
         A system that closes a connection with anything unread resets it, and the peer loses what it has not read yet.
         """
+
+    def take_rest(self, n: int) -> bytes:
+        """For the ``recv`` of a stream of your own: at most ``n`` bytes of what recv_exactly and recv_until have left.
+
+        b"" if they have left nothing. ValueError or TypeError for an ``n`` that is no number of bytes.
+        """
+        n = checked_size("n", n)
+        data, self._rest = self._rest[:n], self._rest[n:]
+        return data
 
     def recv_into(self, buffer: bytearray | memoryview) -> int:
         """Like ``recv``, into ``buffer``; the number of bytes, 0 at the end of the stream."""

@@ -36,8 +36,7 @@ class SimStream(Stream):
         fiber = self._enter("recv")
         n = checked_size("n", n)
         if self._rest:
-            data, self._rest = self._rest[:n], self._rest[n:]
-            return data
+            return self.take_rest(n)
         flow = self._in
         while not flow.unread:
             if self.closed:  # while this task was on its way, woken by what is discarded now
