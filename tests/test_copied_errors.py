@@ -33,6 +33,7 @@ ARGUMENTS: dict[str, Any] = {
     "errors": {"nats://a": nats_zio.PermissionDeniedError("no", "b"), "nats://b": OSError(111, "refused")},
     "messages": {1: [b"a"]},
     "events": (b"b",),
+    "error": ValueError("of the user's"),
     "source": LEFT_BEHIND,
 }
 

@@ -36,6 +36,9 @@ class TaskGroup:
     The first error, of a task or of the block, cancels the rest; all errors are raised together as an
     ExceptionGroup. KeyboardInterrupt and SystemExit are raised bare. Only inside a zio runtime.
 
+    A Cancelled that comes out of joining a task which somebody else has cancelled is an error like any other: the group
+    raises a BaseExceptionGroup with it.
+
     With ``fail_fast=False`` an error cancels nobody: the rest goes on, and all errors are raised at the end. What is
     no ``Exception``, such as KeyboardInterrupt, cancels all the same.
 

@@ -19,7 +19,9 @@ from ._core import (
     WrongLoop,
     background,
     call_elsewhere,
+    check_seconds,
     current_holder,
+    seconds_after,
 )
 
 _UNSET: Any = object()
@@ -110,8 +112,12 @@ def _select_here(
                 return key, source.select_take()
             except WouldBlock:  # a thread beside the loop was faster
                 continue
-    if timeout is not None and timeout <= 0:
-        raise TimeoutError(f"nothing ready among {len(entries)} sources")
+    try:
+        if timeout is not None and timeout <= 0:
+            raise TimeoutError(f"nothing ready among {len(entries)} sources")
+    except TypeError:
+        check_seconds("a timeout", timeout)
+        raise
     waiter = SelectWaiter(fiber, [source for _, source in entries])
     try:
         for _, source in entries:
@@ -184,6 +190,4 @@ class After:
 
 def after(seconds: float) -> After:
     """A source for :func:`select` that completes in ``seconds`` from now and stays ready; its value is that time."""
-    if seconds != seconds:
-        raise ValueError("after() needs a number of seconds, not NaN")
-    return After(current_holder().now() + seconds)
+    return After(seconds_after(current_holder().now(), seconds, "the time of after()"))

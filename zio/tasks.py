@@ -18,8 +18,10 @@ from ._core import (
     Sleeper,
     Task,
     background,
+    check_seconds,
     current_holder,
     here,
+    seconds_after,
 )
 from ._core.cancel import ThreadHolder
 from ._core.foreign import refuse_to_block_here
@@ -61,9 +63,13 @@ def sleep(seconds: float) -> None:
         _sleep_in_thread(seconds)
         return
     loop = fiber.loop
-    if seconds <= 0:
-        loop.pause(fiber)
-        return
+    try:
+        if seconds <= 0:
+            loop.pause(fiber)
+            return
+    except TypeError:
+        check_seconds("the time to sleep", seconds)
+        raise
     if loop.budget <= 0:
         loop.checkpoint(fiber)
     else:
@@ -72,7 +78,7 @@ def sleep(seconds: float) -> None:
     if seconds != inf:
         deadline = loop.clock.now() + seconds
         if deadline != deadline:
-            raise ValueError("sleep() needs a number of seconds, not NaN")
+            raise ValueError("the time to sleep must be a number of seconds, not NaN")
         loop.timers.push(deadline, waiter)
     ready = loop.ready
     if ready and loop.budget > 0:
@@ -109,10 +115,8 @@ def _sleep_in_thread(seconds: float) -> None:
     refuse_to_block_here(sleep)
     holder = current_holder()
     assert isinstance(holder, ThreadHolder)
-    if seconds != seconds:
-        raise ValueError("sleep() needs a number of seconds, not NaN")
+    until = seconds_after(time.monotonic(), seconds, "the time to sleep")
     holder.raise_pending()
-    until = time.monotonic() + seconds
     holder.blocked = blocked = _ThreadSleep()
     try:
         while True:

@@ -94,8 +94,7 @@ class WebSocketStream(Stream):
     def recv(self, n: int) -> bytes:
         fiber = self._enter("recv")
         if self._rest:
-            data, self._rest = self._rest[:n], self._rest[n:]
-            return data
+            return self.take_rest(n)
         while True:
             if self._closed:
                 raise zio.Closed(f"{self!r} is closed")

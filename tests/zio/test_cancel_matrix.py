@@ -1065,7 +1065,7 @@ def memory_recv(stack: ExitStack, timeout: float | None) -> Case:
     return receive_case(lambda s: s.recv(8), memory_pair(stack), b"", b"data", b"data")
 
 
-@row("testing.sim.stream.SimStream.recv_into")
+@row("net.stream.Stream.recv_into")
 def memory_recv_into(stack: ExitStack, timeout: float | None) -> Case:
     return receive_case(into, memory_pair(stack), b"", b"data", b"data")
 
@@ -1140,7 +1140,7 @@ def tls_recv(stack: ExitStack, timeout: float | None) -> Case:
     return receive_case(lambda s: s.recv(8), tls_pair(stack), b"", b"data", b"data")
 
 
-@row("net.tls.TLSStream.recv_into")
+@row("net.stream.Stream.recv_into")
 def tls_recv_into(stack: ExitStack, timeout: float | None) -> Case:
     return receive_case(into, tls_pair(stack), b"", b"data", b"data")
 
@@ -1780,7 +1780,8 @@ NOT_BLOCKING = {
     *("RWLock.locked", "RWLock.owner_ended", "RWLock.read", "RWLock.write"),
     *("sync.rwlock.Side.__exit__", "sync.rwlock.Side.release"),
     *("Barrier.abort", "Barrier.reset", "Notify.notify", "Notify.notify_all"),
-    *each_of("sync.ownership.OwnerWatch", "stand_by stand_down wake"),
+    *each_of("sync.ownership.OwnerWatch", "stand_by stand_down thread_ended wake"),
+    *("sync.ownership.has_ended", "sync.counting.check_count"),
     *("Semaphore.__exit__", "Semaphore.release"),
     # Signals.
     *("signals", "signals.SignalReceiver.__enter__", "signals.SignalReceiver.__exit__"),
@@ -1821,6 +1822,10 @@ NOT_BLOCKING = {
     *each_of("testing.sim.stream.SimStream", "hold_sending send_held"),
     *("net.tcp.Listener.close", "net.sockets.SocketStream.close", "net.sockets.SocketStream.send_some"),
     *("net.polled.PolledSocket.close", "net.polled.PolledSocket.fiber", "net.polled.shut_down"),
+    "net.stream.Stream.take_rest",
+    *("net.stream.checked_size", "net.datagrams.checked_address"),
+    *("net.stream.Stream.discard_received", "net.sockets.SocketStream.discard_received"),  # a part of closing TLS
+    *("net.tls.TLSStream.discard_received", "testing.sim.stream.SimStream.discard_received"),
     *("net.stream.Stream.lend", "net.sockets.SocketStream.lend"),  # gives a task nothing
     *("net.stream.Stream.end_loan", "net.sockets.SocketStream.end_loan"),
     *each_of("net.lending.Loan", "wait peek skip"),  # which no task ever has

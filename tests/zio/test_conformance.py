@@ -80,6 +80,11 @@ def test_memory_streams_that_nothing_could_pass_are_refused() -> None:
         zio.run(memory_stream_pair, 0)
 
 
+def test_memory_streams_of_a_part_of_a_byte_are_refused() -> None:
+    with pytest.raises(TypeError, match=r"limit=1\.5 must be a whole number"):
+        zio.run(memory_stream_pair, 1.5)
+
+
 def test_memory_streams_in_virtual_time() -> None:
     run_virtual(check_stream, memory_stream_pair, seed=1)
 
@@ -92,8 +97,8 @@ def test_simulated_network_with_latency_and_pieces(seed: int) -> None:
 
 @pytest.mark.parametrize("seed", range(3))
 def test_tls_over_a_network_with_latency_and_pieces(seed: int) -> None:
-    """No split writes: ``close`` announces the end only where there is room. No tickets, which a client leaves unread:
-    then closing resets the connection, and some systems drop what had arrived before."""
+    """No split writes: ``close`` announces the end only where there is room. No tickets: those still on the way when
+    the client closes have the connection reset, and some systems drop what had arrived before."""
     plain = simulated_pairs()
     context = server_context()
     context.num_tickets = 0
@@ -117,10 +122,17 @@ class Wrapper(Stream):
         self.inner = inner
 
     def recv(self, n: int) -> bytes:
-        if self._rest:
+        if self._rest and self.checked(n):
             data, self._rest = self._rest[:n], self._rest[n:]
             return data
         return self.inner.recv(n)
+
+    def checked(self, n: int) -> bool:
+        if not isinstance(n, int):
+            raise TypeError
+        if n < 0:
+            raise ValueError
+        return True
 
     def send_all(self, data: bytes | bytearray | memoryview) -> None:
         try:
@@ -363,6 +375,21 @@ class Unbounded(Wrapper):
 
     def recv_until(self, separator: bytes, max_bytes: int) -> bytes:
         return super().recv_until(separator, 100)
+
+
+class TakesNegativeSizes(Wrapper):
+    """A size or separator that makes no sense is refused at once"""
+
+    def checked(self, n: int) -> bool:
+        return True
+
+
+class WaitsBeforeRefusing(Wrapper):
+    """A size or separator that makes no sense is refused at once"""
+
+    def recv_until(self, separator: bytes, max_bytes: int) -> bytes:
+        self._rest = self.recv(100) + self._rest
+        return super().recv_until(separator, max_bytes)
 
 
 class ManyReaders(Wrapper):

@@ -9,12 +9,48 @@ import pytest
 
 import zio
 from zio._core import dump as dump_module
+from zio._core import runtime as runtime_module
 from zio.testing import wait_all_parked
 
 
 def outline(text: str) -> list[str]:
     """Tasks and groups with their place in the tree; addresses and stacks left out."""
     return [re.sub(r" at 0x\w+", "", line) for line in text.splitlines() if "─ " in line]
+
+
+def test_in_a_thread_of_the_pool_it_shows_the_runtime_whose_job_that_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(runtime_module, "_background", None)
+
+    def main() -> str:
+        with zio.TaskGroup() as group:
+            group.spawn(zio.sleep, 1000, name="the sleeper")
+            text = zio.to_thread(zio.debug.dump)
+            group.cancel()
+        return text
+
+    text = zio.run(main)
+    assert "<Task the sleeper" in text
+    assert "<job dump in a thread>" in text
+    assert runtime_module._background is None
+
+
+def test_a_dump_starts_no_runtime(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(runtime_module, "_background", None)
+    before = threading.active_count()
+    assert zio.debug.dump().startswith("no runtime: ")
+    assert runtime_module._background is None
+    assert threading.active_count() == before
+
+
+def test_a_callback_in_the_hub_may_dump() -> None:
+    texts: list[str] = []
+
+    def main() -> None:
+        zio.lowlevel.here().loop.post(lambda: texts.append(zio.debug.dump()))
+        zio.sleep(0.001)
+
+    zio.run(main)
+    assert "<Task main" in texts[0]
 
 
 def test_tasks_stand_below_their_groups_and_groups_below_their_tasks() -> None:

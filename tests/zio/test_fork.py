@@ -71,6 +71,50 @@ CALLS: dict[str, Callable[[], object]] = {
 }
 
 
+def test_in_the_child_of_a_task_nothing_can_be_spawned() -> None:
+    """T58: a task that never runs would be waited for in vain."""
+
+    def main() -> None:
+        with zio.TaskGroup() as group, zio.TaskGroup(limit=5) as limited:
+
+            def in_child() -> None:
+                expect_forked_error(lambda: zio.spawn(print))
+                expect_forked_error(lambda: group.spawn(print))
+                expect_forked_error(lambda: limited.spawn(print))
+                expect_forked_error(lambda: group.start(print))
+                expect_forked_error(lambda: zio.lowlevel.here().loop.spawn(print))
+                assert repr(group).startswith("<TaskGroup of 1 tasks"), "it has the other group, and no task"
+
+            zio.sleep(0)
+            Child(in_child).check()
+            assert group.spawn(lambda: "here").join() == "here"
+
+    zio.run(main)
+
+
+def test_in_the_child_what_is_waited_for_can_be_closed() -> None:
+    """T58: whom that would wake is in the parent."""
+
+    def main() -> None:
+        with stream_and_peer() as (stream, peer):
+            reader = zio.spawn(stream.recv, 10)
+            channel = zio.Channel[int]()
+            receiver = zio.spawn(channel.recv)
+            wait_all_parked()
+
+            def in_child() -> None:
+                stream.close()
+                channel.close()
+
+            Child(in_child).check()
+            peer.sendall(b"data")
+            assert reader.join() == b"data"
+            channel.send(5)
+            assert receiver.join() == 5
+
+    zio.run(main)
+
+
 @pytest.mark.parametrize("call", CALLS)
 def test_in_the_child_of_a_task_every_blocking_call_raises_forked_error(call: str) -> None:
     """T58: at once, never a hang."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 import zio
@@ -56,8 +58,14 @@ def test_notify_all_wakes_everybody() -> None:
 
 
 def test_a_count_that_is_none_is_refused() -> None:
-    with pytest.raises(ValueError, match="from 1 up, not 0"):
+    with pytest.raises(ValueError, match="n=0 must be 1 or more"):
         zio.Notify().notify(0)
+
+
+def test_a_count_of_another_type_is_refused() -> None:
+    count: Any = 1.5
+    with pytest.raises(TypeError, match=r"n=1\.5 must be a whole number"):
+        zio.Notify().notify(count)
 
 
 def test_a_cancelled_waiter_takes_no_notification_from_the_next() -> None:

@@ -295,6 +295,31 @@ def test_outside_a_runtime_it_is_refused(call: Callable[[], Any]) -> None:
         call()
 
 
+def test_sizes_and_separators_that_make_no_sense_are_refused_and_take_nothing() -> None:
+    """A pipe has one way only, so ``check_stream`` cannot say this about it."""
+
+    def main() -> None:
+        reader, writer = zio.fs.pipe()
+        with reader, writer:
+            writer.send_all(b"line\nrest")
+            for _ in range(2):  # with all in the pipe, and with some of it taken from there
+                for wrong in (-1, -2):
+                    with pytest.raises(ValueError, match=f"n={wrong} must be 0 or more"):
+                        reader.recv(wrong)
+                    with pytest.raises(ValueError, match=f"n={wrong} must be 0 or more"):
+                        reader.recv_exactly(wrong)
+                for kind in (1.5, "a", None):
+                    with pytest.raises(TypeError, match=f"n={kind!r} must be a whole number"):
+                        reader.recv(kind)  # type: ignore[arg-type]
+                with pytest.raises(ValueError, match="max_bytes=1 must be at least the 2 bytes of the separator"):
+                    reader.recv_until(b"\r\n", 1)
+                if not reader._rest:
+                    assert reader.recv_until(b"\n", 100) == b"line\n"
+            assert reader.recv_exactly(4) == b"rest"
+
+    zio.run(main)
+
+
 def _no_input() -> IO[bytes]:
     return Path("/dev/null").open("rb")
 

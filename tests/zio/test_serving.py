@@ -378,7 +378,7 @@ def test_the_grace_ends_with_the_last_handler() -> None:
 @pytest.mark.parametrize("wrong", [-1, float("nan")])
 def test_grace_is_a_number_of_seconds(wrong: float) -> None:
     def main() -> None:
-        with listen() as listener, pytest.raises(ValueError, match="grace="):
+        with listen() as listener, pytest.raises(ValueError, match="grace"):
             listener.serve(echo, grace=wrong)
 
     simulated(main)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -695,3 +697,28 @@ def test_connecting_tries_the_addresses_of_a_name_in_turn() -> None:
             return [connection.target for connection in network.connections]
 
     assert run_virtual(main, network=network) == ["b"]
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "error"),
+    [
+        ("latency", -1, "latency=-1 must be 0.0 or more"),
+        ("latency", float("nan"), "latency=nan must be 0.0 or more"),
+        ("jitter", "x", "jitter='x' must be a number"),
+        ("loss", 2, "loss=2 must be from 0.0 to 1.0"),
+        ("split_reads", -1, "split_reads=-1 must be from 0.0 to 1.0"),
+        ("buffer", 0, "buffer=0 must be 1 or more"),
+        ("buffer", 1.5, "buffer=1.5 must be a whole number"),
+        ("bandwidth", 0, "bandwidth=0 must be more than 0"),
+        ("reset_every", -1, "reset_every=-1 must be 0.0 or more"),
+    ],
+)
+def test_a_link_that_could_not_be_is_refused_at_once(name: str, value: Any, error: str) -> None:
+    wrong: dict[str, Any] = {name: value}
+    with pytest.raises((TypeError, ValueError), match=re.escape(error)):
+        SimNetwork(1, **wrong)
+    network = SimNetwork(1)
+    before = replace(network.link("a", "b"))
+    with pytest.raises((TypeError, ValueError), match=re.escape(error)):
+        network.change_links(**wrong)
+    assert network.link("a", "b") == before

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 from typing import Any
 
@@ -352,20 +353,67 @@ def test_a_semaphore_gives_as_many_permits_as_it_has() -> None:
         with pytest.raises(ValueError, match="max_value"):
             semaphore.release(3)
         assert semaphore.value == 1
-        with pytest.raises(ValueError, match="from 1 up"):
+        with pytest.raises(ValueError, match="n=0 must be 1 or more"):
             semaphore.release(0)
 
     zio.run(main)
 
 
-@pytest.mark.parametrize(("value", "max_value"), [(-1, None), (2, 1)])
+@pytest.mark.parametrize(("value", "max_value"), [(-1, None), (2, 1), (1, -1)])
 def test_a_semaphore_with_impossible_permits_is_refused(value: int, max_value: int | None) -> None:
     """T28."""
-    with pytest.raises(ValueError, match="semaphore needs"):
+    with pytest.raises(ValueError, match=r"value=(-1 must be 0|2 or more)"):
         Semaphore(value, max_value)
 
 
 # A wake and a timeout in one tick.
+
+
+@pytest.mark.parametrize("wrong", [1.5, "a", 1.0])
+def test_numbers_of_permits_of_another_type_are_refused(wrong: Any) -> None:
+    with pytest.raises(TypeError, match=f"value={wrong!r} must be a whole number"):
+        zio.Semaphore(wrong)
+    with pytest.raises(TypeError, match=f"max_value={wrong!r} must be a whole number"):
+        zio.Semaphore(1, wrong)
+    semaphore = zio.Semaphore(0, 5)
+    with pytest.raises(TypeError, match=f"n={wrong!r} must be a whole number"):
+        semaphore.release(wrong)
+    assert semaphore.value == 0
+
+
+def test_releasing_no_permit_is_refused() -> None:
+    def main() -> None:
+        semaphore = zio.Semaphore(0)
+        for wrong in (0, -1):
+            with pytest.raises(ValueError, match=f"n={wrong} must be 1 or more"):
+                semaphore.release(wrong)
+        with pytest.raises(TypeError, match=r"n=1\.5 must be a whole number"):
+            semaphore.release(1.5)  # type: ignore[arg-type]
+        assert semaphore.value == 0
+
+    zio.run(main)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [5, 0, threading.Lock(), zio.Semaphore(), zio.RWLock().read()],
+    ids=["a number", "zero", "another lock", "a semaphore", "a side"],
+)
+def test_a_condition_of_anything_but_our_locks_is_refused(wrong: Any) -> None:
+    with pytest.raises(TypeError, match=r"must be a zio\.Lock or a zio\.RLock"):
+        zio.Condition(wrong)
+
+
+def test_a_condition_refuses_counts_that_are_none() -> None:
+    def main() -> None:
+        with zio.Condition() as condition:
+            with pytest.raises(ValueError, match="n=-1 must be 0 or more"):
+                condition.notify(-1)
+            with pytest.raises(TypeError, match=r"n=1\.5 must be a whole number"):
+                condition.notify(1.5)  # type: ignore[arg-type]
+            condition.notify(0)
+
+    zio.run(main)
 
 
 def test_what_happens_when_the_time_is_up_counts() -> None:

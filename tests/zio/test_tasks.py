@@ -822,6 +822,36 @@ def test_a_task_that_has_ended_keeps_neither_function_nor_arguments_nor_context(
 
 
 @pytest.mark.usefixtures("no_gc")
+def test_a_task_that_was_cancelled_keeps_nothing_of_where_it_was() -> None:
+    """T11: neither of the wait that its cancel ended nor of what was being handled then."""
+
+    def main() -> None:
+        watches: list[weakref.ref[Thing]] = []
+
+        def work() -> None:
+            outer = Thing()
+            watches.append(weakref.ref(outer))
+            try:
+                boom()
+            except ValueError:
+                inner = Thing()
+                watches.append(weakref.ref(inner))
+                zio.sleep(math.inf)
+
+        task = zio.spawn(work)
+        zio.pause()
+        assert len(watches) == 2
+        task.cancel()
+        zio.pause()
+        assert task.done
+        assert [watch() for watch in watches] == [None, None]
+        with pytest.raises(zio.Cancelled):
+            task.join()
+
+    zio.run(main)
+
+
+@pytest.mark.usefixtures("no_gc")
 @pytest.mark.parametrize("ending", ["returned", "failed", "cancelled"])
 def test_an_ended_task_is_freed_with_its_last_reference_while_others_wait(ending: str) -> None:
     """T11: neither a cycle nor the stack of the task whose wait made room for it keeps it."""

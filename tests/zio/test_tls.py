@@ -17,7 +17,7 @@ import zio
 from tests.zio.helpers_streams import stream_and_peer
 from tests.zio.helpers_tls import AUTHORITY, CLIENT, NAME, SERVER, STRANGER, both, client_context, server_context
 from zio.net.tls import TLSStream
-from zio.testing import MemoryNetwork, memory_stream_pair, wait_all_parked
+from zio.testing import MemoryNetwork, SimNetwork, memory_stream_pair, run_virtual, wait_all_parked
 
 T = TypeVar("T")
 
@@ -440,6 +440,70 @@ def test_the_end_announced_to_the_standard_library() -> None:
     with peer_in_thread(lambda sock: received.append(receive_all(sock))) as port:  # an unannounced end would raise
         run(lambda: main(port))
     assert received == [b"all of it"]
+
+
+def tcp_pair() -> tuple[TLSStream, TLSStream]:
+    with zio.net.listen("127.0.0.1", 0) as listener:
+        ours = zio.net.connect("127.0.0.1", listener.port)
+        theirs = listener.accept()
+    serving = zio.spawn(theirs.start_tls, SERVER)
+    return ours.start_tls(CLIENT, NAME), serving.join()
+
+
+def test_a_peer_that_reads_late_gets_all_from_a_client_that_never_reads() -> None:
+    """Its tickets are unread then, for which systems reset a connection that is closed."""
+
+    def main() -> None:
+        client, server = tcp_pair()
+        assert client.version == "TLSv1.3"
+        client.send_all(b"x" * 200_000)  # more than the peer's system takes before it is read
+        client.close()
+        with server:
+            assert stream_all(server) == b"x" * 200_000
+
+    run(main)
+
+
+def test_closing_with_tickets_unread_resets_no_simulated_connection() -> None:
+    network = SimNetwork(1, latency=0)
+
+    def main() -> None:
+        with zio.net.listen("server", 1) as listener:
+            ours = zio.net.connect("server", 1)
+            serving = zio.spawn(listener.accept().start_tls, SERVER)
+        client, server = ours.start_tls(CLIENT, NAME), serving.join()
+        client.close()
+        assert server.recv(1) == b""
+        assert network.coverage()["end sent"] == 1
+        assert not network.coverage()["reset sent"]
+        server.close()
+
+    run_virtual(main, network=network)
+
+
+def test_closing_takes_no_more_than_a_bounded_part_of_what_the_peer_sends() -> None:
+    def main() -> None:
+        client, server = tcp_pair()
+        writer = zio.spawn(server.send_all, b"y" * (64 << 20))
+        wait_all_parked()
+        taken = 0
+        raw: Any = client.raw
+        receive = raw._recv
+
+        def counted(n: int) -> bytes:
+            nonlocal taken
+            data: bytes = receive(n)
+            taken += len(data)
+            return data
+
+        raw._recv = counted
+        client.close()
+        assert 0 < taken <= 1 << 20
+        with pytest.raises(OSError):  # noqa: PT011  (a reset or a broken pipe)
+            writer.join()
+        server.close()
+
+    run(main)
 
 
 def test_a_closed_stream_says_so_and_wakes_its_reader() -> None:

@@ -3,7 +3,16 @@
 It imports nothing from the rest of ``zio``; the rest uses the names below.
 """
 
-from .cancel import CancelScope, current_holder, move_on_after, shield, thread_holder, threads_in_scopes, timeout
+from .cancel import (
+    CancelScope,
+    ThreadHolder,
+    current_holder,
+    move_on_after,
+    shield,
+    thread_holder,
+    threads_in_scopes,
+    timeout,
+)
 from .clock import Clock, MonotonicClock, VirtualClock
 from .errors import (
     BlockingNotAllowed,
@@ -36,6 +45,7 @@ from .poller import READ, WRITE, Pollable
 from .pool import Job, worker_loop
 from .runtime import Runtime, background, run, runtime_here, wait_done
 from .scheduler import Loop, here
+from .seconds import check_seconds, seconds_after
 from .statistics import Statistics
 from .task import Task, inherited_context
 from .waiter import ARMED, CANCELLED, FAILED, TIMED_OUT, WOKEN, Sleeper, Waiter, WaitQueue
@@ -73,6 +83,7 @@ __all__ = [
     "Sleeper",
     "Statistics",
     "Task",
+    "ThreadHolder",
     "VirtualClock",
     "WaitQueue",
     "Waiter",
@@ -80,6 +91,7 @@ __all__ = [
     "WrongLoop",
     "background",
     "call_elsewhere",
+    "check_seconds",
     "current_fiber",
     "current_holder",
     "current_owner",
@@ -91,6 +103,7 @@ __all__ = [
     "refuse_to_block_here",
     "run",
     "runtime_here",
+    "seconds_after",
     "shield",
     "timeout",
     "thread_holder",

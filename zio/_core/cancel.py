@@ -18,11 +18,14 @@ from typing import TYPE_CHECKING, Any, Protocol, Self
 from greenlet import getcurrent
 
 from .errors import Cancelled
+from .seconds import seconds_after
 
 if TYPE_CHECKING:
     from types import TracebackType
 
     from .scheduler import Loop
+
+_INF = float("inf")
 
 
 class ScopeNode:
@@ -283,9 +286,12 @@ class CancelScope(ScopeNode):
 
 
 def _checked(deadline: float | None) -> float | None:
-    if deadline is not None and deadline != deadline:
-        raise ValueError("a deadline must be a time of zio.now(), not NaN")
-    return deadline
+    try:
+        if deadline is None or deadline <= _INF:
+            return deadline
+    except TypeError:
+        raise TypeError(f"a deadline must be a time of zio.now(), not {deadline!r}") from None
+    raise ValueError("a deadline must be a time of zio.now(), not NaN")
 
 
 class TimeoutScope(CancelScope):
@@ -306,9 +312,7 @@ def deadline_in(seconds: float | None) -> float | None:
     """The deadline ``seconds`` from now, on the current clock; None for no limit."""
     if seconds is None:
         return None
-    if seconds != seconds:  # NaN
-        raise ValueError("a timeout must be a number of seconds, not NaN")
-    return current_holder().now() + seconds  # type: ignore[no-any-return]
+    return seconds_after(current_holder().now(), seconds, "a timeout")
 
 
 def timeout(seconds: float | None) -> TimeoutScope:
@@ -342,6 +346,12 @@ class Blocked(Protocol):
     def interrupt(self) -> None: ...
 
 
+class ThreadWatch(Protocol):
+    """Who wants to know of the end of a plain thread; told in that thread, at its very end."""
+
+    def thread_ended(self, thread: ThreadHolder) -> None: ...
+
+
 # The plain threads in a scope, or cancelled. Empty, as it mostly is, a hot call need not look its thread up.
 threads_in_scopes: set[ThreadHolder] = set()
 
@@ -349,7 +359,7 @@ threads_in_scopes: set[ThreadHolder] = set()
 class ThreadHolder(Holder):
     """The place of a plain thread in the cancel tree, and its identity as owner of locks."""
 
-    __slots__ = ("blocked", "loop", "name", "pending")
+    __slots__ = ("blocked", "ended", "loop", "name", "pending", "watches")
 
     def __init__(self) -> None:
         super().__init__()
@@ -358,6 +368,14 @@ class ThreadHolder(Holder):
         self.blocked: Blocked | None = None
         self.pending: BaseException | None = None  # what interrupted a call that had completed all the same
         self.name = threading.current_thread().name
+        self.ended = False
+        self.watches: set[ThreadWatch] = set()  # told when it ends
+
+    def thread_has_ended(self) -> None:
+        self.ended = True  # first: who begins to watch looks at it afterwards
+        watches, self.watches = self.watches, set()
+        for watch in list(watches):
+            watch.thread_ended(self)
 
     def now(self) -> float:
         return monotonic()
@@ -417,6 +435,18 @@ class ThreadHolder(Holder):
         return f"<thread {self.name!r}>"
 
 
+class _EndOfThread:
+    """Stands in a thread's own data, which goes with the thread; so nothing else may refer to it."""
+
+    __slots__ = ("_holder",)
+
+    def __init__(self, holder: ThreadHolder) -> None:
+        self._holder = holder
+
+    def __del__(self) -> None:
+        self._holder.thread_has_ended()
+
+
 _thread_local = threading.local()
 
 
@@ -426,6 +456,7 @@ def thread_holder() -> ThreadHolder:
         return _thread_local.holder  # type: ignore[no-any-return]
     except AttributeError:
         holder = _thread_local.holder = ThreadHolder()
+        _thread_local.end = _EndOfThread(holder)
         return holder
 
 

@@ -73,7 +73,7 @@ class WrongLoop(RuntimeError):
 
 
 class BrokenLock(RuntimeError):
-    """The task that held the lock has ended without releasing it."""
+    """The task or thread that held the lock has ended without releasing it."""
 
 
 class Busy(RuntimeError):

@@ -23,6 +23,7 @@ from greenlet import getcurrent
 from .cancel import Holder, ThreadHolder, current_holder, thread_holder
 from .errors import BlockingNotAllowed, Cancelled, RuntimeClosed
 from .fiber import Fiber
+from .seconds import seconds_after
 from .waiter import CANCELLED, FAILED, WOKEN, Waiter
 
 if TYPE_CHECKING:
@@ -369,7 +370,7 @@ def wait_in_thread(latch: Latch, timeout: float | None) -> bool:
     """
     holder = thread_holder()
     holder.raise_pending()
-    until = None if timeout is None else monotonic() + timeout
+    until = None if timeout is None else seconds_after(monotonic(), timeout, "a timeout")
     holder.blocked = latch
     try:
         while not latch.settled:

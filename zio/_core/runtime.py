@@ -70,6 +70,10 @@ class Runtime:
     ) -> None:
         if threads != 1:
             raise ValueError(f"threads={threads!r}: this version runs one loop per runtime, so it must be 1")
+        if on_unhandled is not None and not callable(on_unhandled):
+            raise TypeError(f"on_unhandled={on_unhandled!r} must be callable")
+        if clock is not None and not callable(getattr(clock, "now", None)):
+            raise TypeError(f"clock={clock!r} must be a clock, such as zio.testing.VirtualClock()")
         refuse_patched_process()
         self._on_unhandled = on_unhandled or log_unhandled
         self.random = random.Random(seed)
@@ -136,7 +140,11 @@ class Runtime:
             loop.main = None
 
     def call(self, fn: Callable[..., T], *args: Any) -> T:
-        """Run ``fn(*args)`` as a task of this runtime and wait for its result, from any thread or task."""
+        """Run ``fn(*args)`` as a task of this runtime and wait for its result, from any thread or task.
+
+        Before the run has begun it waits for that, too: for ever if nobody calls ``run`` or ``close``. RuntimeClosed
+        when it has ended.
+        """
         return foreign.call_elsewhere(self._loop, fn, *args)  # type: ignore[no-any-return]
 
     def statistics(self) -> Statistics:
@@ -310,6 +318,12 @@ def background() -> Runtime:
             _background = runtime
             _close_at_exit()
         return _background
+
+
+def background_if_started() -> Runtime | None:
+    """The background runtime if it runs; it is not started."""
+    runtime = _background
+    return None if runtime is None or runtime.closed else runtime
 
 
 def _park_for_ever(started: threading.Event) -> None:

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 from greenlet import GreenletExit, getcurrent
 
 from . import foreign
+from .abandoned import AbandonedQueue
 from .cancel import ScopeNode
 from .clock import Clock, MonotonicClock
 from .dump import dump_loop
@@ -28,6 +29,7 @@ from .errors import Cancelled, Deadlock, ForkedError, RuntimeClosed
 from .fiber import Fiber, current_fiber
 from .inbox import Inbox
 from .poller import make_poller
+from .seconds import check_seconds
 from .shuffled import ShuffledQueue
 from .task import RAISED, RETURNED, Task, inherited_context
 from .timers import Timers
@@ -228,6 +230,7 @@ class Loop:
                 raise ValueError("a timeout must be a number of seconds, not NaN")
         except BaseException:
             waiter.state = CANCELLED  # it is armed already: nobody may wake a wait that never begins
+            check_seconds("a timeout", seconds)
             raise
         self.timers.push(deadline, waiter)
         state = self.park(waiter)
@@ -553,6 +556,7 @@ class Loop:
         """In a forked child: let go of what is shared with the parent, so that nothing done here reaches it."""
         self.forked = True
         self.budget = 0
+        self.ready = AbandonedQueue()
         self.inbox.abandon()
         self.poller.abandon()
 

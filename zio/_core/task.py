@@ -260,6 +260,9 @@ class Task(Holder, Generic[T]):
 
     def finish(self, state: int, outcome: Any) -> None:
         """The function has ended: record it, wake the joiners, tell the group."""
+        if state == RAISED and self.cancelled and type(outcome) is Cancelled:
+            # Where a task was that was cancelled interests nobody; the traceback keeps all that its frames had.
+            outcome = Cancelled(*outcome.args)
         self.payload = outcome
         if state == RAISED:
             self._traceback = outcome.__traceback__  # without those who join

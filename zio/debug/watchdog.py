@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from time import monotonic
 from typing import TYPE_CHECKING, Self
 
-from .._core import RuntimeThread, runtime_here
+from .._core import RuntimeThread, check_seconds, runtime_here
 from .._core.dump import running_now
 
 if TYPE_CHECKING:
@@ -56,7 +56,8 @@ class Watchdog:
         report: Callable[[Stall], object] | None = None,
         runtime: Runtime | None = None,
     ) -> None:
-        if not seconds > 0:
+        check_seconds("seconds", seconds)
+        if seconds <= 0:
             raise ValueError(f"seconds={seconds!r}: must be more than 0")
         self._seconds = seconds
         self._report = report or log_stall

@@ -50,7 +50,10 @@ def atomic_write(
         raise ValueError(f"mode={mode!r}: atomic_write writes a file as a whole, so it must be 'w', 'wt' or 'wb'")
     if mode == "wb" and (encoding is not None or errors is not None or newline is not None):
         raise ValueError("encoding, errors and newline are for text; mode='wb' takes none of them")
-    return AtomicWrite(os.fspath(path), mode, encoding, errors, newline)
+    target = os.fspath(path)
+    if not target:
+        raise ValueError(f"path={path!r} must be the path of a file")
+    return AtomicWrite(target, mode, encoding, errors, newline)
 
 
 class AtomicWrite(Generic[AnyStr]):

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 from greenlet import getcurrent
 
 from .._core import FAILED, READ, WOKEN, WRITE, Busy, Cancelled, Closed, Fiber, Waiter, WrongLoop, here
-from ..net.stream import Stream
+from ..net.stream import Stream, checked_size
 from ..threads import to_thread
 
 if TYPE_CHECKING:
@@ -74,9 +74,9 @@ class PipeStream(Stream):
         fiber = self._enter("recv")
         if not self._file.readable():
             raise io.UnsupportedOperation(f"{self!r} is for writing")
+        n = checked_size("n", n)
         if self._rest:
-            data, self._rest = self._rest[:n], self._rest[n:]
-            return data
+            return self.take_rest(n)
         pollable = self._io
         if pollable is None:
             return to_thread(self._file.read, n) or b""

@@ -6,9 +6,10 @@ import errno
 from socket import AF_INET, AF_INET6, AF_UNSPEC
 from typing import TYPE_CHECKING, Any
 
+from .._core import check_seconds
 from .._core import timeout as _timeout
 from .connecting import ATTEMPT_DELAY, connect_to_any
-from .datagrams import Datagram, DatagramSocket
+from .datagrams import Datagram, DatagramSocket, checked_address
 from .network import Network, SystemNetwork, entered, network_of, running
 from .resolving import by_number, number_of
 from .sockets import SocketStream
@@ -76,7 +77,8 @@ def connect(
 
         if not isinstance(tls, SSLContext):
             raise TypeError(f"tls must be an ssl.SSLContext or True, not {type(tls).__name__}")
-    if not attempt_delay >= 0:
+    check_seconds("attempt_delay", attempt_delay)
+    if attempt_delay < 0:
         raise ValueError(f"attempt_delay={attempt_delay!r} must be a number of seconds, 0 or more")
     if timeout is None:
         return _connect(host, port, tls, attempt_delay)
@@ -124,7 +126,15 @@ def listen(host: str, port: int, *, backlog: int = 128, reuse_port: bool = False
     user, may listen at the same address; each connection goes to one of them. OSError if the address is not to be had.
     Only inside a zio runtime.
     """
+    _check_backlog(backlog)
     return network_of(running("listen")).listen(host, port, backlog, reuse_port)
+
+
+def _check_backlog(backlog: int) -> None:
+    if not isinstance(backlog, int):
+        raise TypeError(f"backlog={backlog!r} must be a whole number of connections")
+    if backlog < 0:
+        raise ValueError(f"backlog={backlog!r} must be 0 or more")
 
 
 def listen_unix(path: StrPath, *, backlog: int = 128) -> Any:
@@ -133,6 +143,7 @@ def listen_unix(path: StrPath, *, backlog: int = 128) -> Any:
     A path that begins with a NUL is an abstract name (Linux): no file. OSError if there is a file at ``path`` already,
     be it a socket that nobody listens on any more. Only inside a zio runtime.
     """
+    _check_backlog(backlog)
     return network_of(running("listen_unix")).listen_unix(unix_path(path), backlog)
 
 
@@ -146,6 +157,7 @@ def udp(host: str | None = None, port: int = 0, *, remote: tuple[str, int] | Non
     if remote is None:
         _, ours = resolve(host or _wildcard(AF_INET), port)[0]
         return network.udp((number_of(ours), port), None)
+    remote = checked_address("remote", remote)[:2]
     theirs = resolve(*remote)
     if host is None:
         family, there = theirs[0]

@@ -18,6 +18,15 @@ if TYPE_CHECKING:
 LARGEST = 65536  # bytes; more than any UDP datagram
 
 
+def checked_address(name: str, address: Any) -> tuple[Any, ...]:
+    """``address`` as ``(host, port)``, behind which may stand what IPv6 has more; TypeError if it is none."""
+    if not isinstance(address, tuple) or len(address) < 2:
+        raise TypeError(f"{name}={address!r} must be (host, port)")
+    if not isinstance(address[0], str) or not isinstance(address[1], int):
+        raise TypeError(f"{name}={address!r} must be (host, port): text and a number")
+    return address
+
+
 class Datagram(NamedTuple):
     """What has arrived: ``address`` is the sender's, None if it has none; ``truncated`` if it was longer than that."""
 
@@ -153,7 +162,7 @@ class SystemDatagramSocket(DatagramSocket):
 
     def _target(self, fiber: Fiber, address: Any) -> Any:
         """The address with the host as a number, since the socket would look a name up in this thread."""
-        host, port, *scope = address
+        host, port, *scope = checked_address("address", address)
         if by_number(host, port):
             return address
         family = self._polled.sock.family

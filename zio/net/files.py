@@ -38,6 +38,8 @@ def send_file(stream: Stream, file: StrPath | BinaryIO | HasDescriptor, offset: 
             raise ValueError(f"{name}={value!r} must be a whole number, 0 or more")
     if isinstance(file, io.TextIOBase):
         raise TypeError(f"{file!r} is a text file; open it in binary mode")
+    if not (isinstance(file, (str, os.PathLike)) or hasattr(file, "fileno") or hasattr(file, "read")):
+        raise TypeError(f"file={file!r} must be a path or a binary file")
     fiber = here()
     if fiber.cancelled:
         fiber.loop.checkpoint(fiber)

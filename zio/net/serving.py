@@ -7,7 +7,7 @@ import logging
 from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, Any, Self
 
-from .._core import Closed, Waiter, here, move_on_after, shield
+from .._core import Closed, Waiter, check_seconds, here, move_on_after, shield
 from ..groups import TaskGroup
 from ..sync import Event
 
@@ -52,9 +52,12 @@ class Acceptor(ABC):
         with ``stop_on_error`` it ends the serving, cancels the others and is raised in an ExceptionGroup. When the
         process has no descriptors left that is logged, and connections wait until there are.
         """
+        if not callable(handler):
+            raise TypeError(f"handler={handler!r} must be callable")
         if limit is not None and (not isinstance(limit, int) or limit < 1):
             raise ValueError(f"limit={limit!r} must be a whole number, 1 or more, or None")
-        if not grace >= 0:
+        check_seconds("grace", grace)
+        if grace < 0:
             raise ValueError(f"grace={grace!r} must be a number of seconds, 0 or more")
         _Server(self, handler, limit, grace, stop_on_error).run()
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from .._core import ARMED, FAILED, NO_LOOP, WOKEN, Busy, Cancelled, Closed, Fiber, Waiter, current_fiber
 from .lending import Loan
 from .polled import PolledSocket
-from .stream import Stream
+from .stream import Stream, checked_size
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from .._core import Loop
 
 MOST_PARTS = min(os.sysconf("SC_IOV_MAX"), 1024)  # that the system takes in one call
+MOST_DISCARDED = 1 << 20  # bytes: closing must not take long, whatever the peer sends
+DISCARD_SIZE = 64 << 10  # of them at a time
 
 _NOBODY: Any = None
 
@@ -56,6 +58,8 @@ class SocketStream(Stream):
         else:
             loop.budget = budget - 1
         if self._rest:
+            if type(n) is not int or n < 0:
+                n = checked_size("n", n)
             data, self._rest = self._rest[:n], self._rest[n:]
             return data
         io = self._io
@@ -67,6 +71,9 @@ class SocketStream(Stream):
                     io.readable = False
                 except OSError as exc:
                     raise self._explain(exc) from None
+                except (TypeError, ValueError):  # looked at only now, since this path is hot
+                    checked_size("n", n)
+                    raise
                 else:
                     # Less than asked for: drained, so the next recv parks without a system call that would
                     # fail (and raise, which costs more than the call). Not at the end of the stream.
@@ -316,6 +323,16 @@ class SocketStream(Stream):
         except OSError as exc:
             if exc.errno != errno.ENOTCONN:  # the peer was faster
                 raise self._explain(exc) from None
+
+    def discard_received(self) -> None:
+        if self._polled.closed or self._io.lent_to is not None:
+            return
+        left = MOST_DISCARDED
+        try:
+            while left > 0 and (data := self._recv(min(left, DISCARD_SIZE))):
+                left -= len(data)
+        except OSError:
+            return  # BlockingIOError: that was all; with any other error there is nothing to be saved
 
     def close(self) -> None:
         if not self._polled.closed and not self._loop.closed and not self._loop.forked and not self._loop.is_here():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from contextlib import contextmanager
+from operator import index
 from typing import TYPE_CHECKING, Self
 
 if TYPE_CHECKING:
@@ -23,6 +24,32 @@ if TYPE_CHECKING:
 AT_ONCE = 8192
 
 
+def checked_size(name: str, n: int, least: int = 0) -> int:
+    """``n`` as a number of bytes; TypeError or ValueError, which names the argument, if it is none."""
+    try:
+        whole = index(n)
+    except TypeError:
+        raise TypeError(f"{name}={n!r} must be a whole number of bytes") from None
+    if whole < least:
+        raise ValueError(f"{name}={n!r} must be {least} or more: it is a number of bytes")
+    return whole
+
+
+def _checked_separator(separator: bytes, max_bytes: int) -> bytes:
+    """What recv_until needs in order to find it with ``max_bytes``; TypeError or ValueError if it cannot be found."""
+    if not isinstance(separator, (bytes, bytearray, memoryview)):
+        raise TypeError(f"separator={separator!r} must be bytes")
+    separator = bytes(separator)
+    if not separator:
+        raise ValueError("separator=b'' must be at least one byte")
+    checked_size("max_bytes", max_bytes, 1)
+    if max_bytes < len(separator):
+        raise ValueError(
+            f"max_bytes={max_bytes!r} must be at least the {len(separator)} bytes of the separator {separator!r}"
+        )
+    return separator
+
+
 class Stream(ABC):
     """A two-way stream of bytes. One task may read while another writes; two readers (or writers) are an error.
 
@@ -30,7 +57,7 @@ class Stream(ABC):
     nothing was received; of a ``send_all`` a part may have gone out, see ``partly_sent``.
     """
 
-    # Bytes taken from the transport and not asked for yet; recv gives them out first.
+    # Bytes taken from the transport and not asked for yet; recv gives them out first, by ``take_rest`` or its like.
     _rest: bytes = b""
 
     partly_sent: int = 0
@@ -38,7 +65,11 @@ class Stream(ABC):
 
     @abstractmethod
     def recv(self, n: int) -> bytes:
-        """Wait for data; at least one and at most ``n`` bytes, or b"" when the peer has ended its side."""
+        """Wait for data; at least one and at most ``n`` bytes, or b"" when the peer has ended its side.
+
+        ``recv(0)`` is b"" and takes nothing. ValueError for a negative ``n``, TypeError for what is no whole number;
+        nothing is taken then.
+        """
 
     @abstractmethod
     def send_all(self, data: bytes | bytearray | memoryview) -> None:
@@ -98,17 +129,39 @@ class Stream(ABC):
     def close(self) -> None:
         """Close both sides; who waits in the stream gets zio.Closed. Never blocks; idempotent."""
 
+    def discard_received(self) -> None:  # noqa: B027 (most streams need not)
+        """For a stream on top of this one that closes: take, without waiting, what is there, so that none is unread.
+
+        A system that closes a connection with anything unread resets it, and the peer loses what it has not read yet.
+        """
+
+    def take_rest(self, n: int) -> bytes:
+        """For the ``recv`` of a stream of your own: at most ``n`` bytes of what recv_exactly and recv_until have left.
+
+        b"" if they have left nothing. ValueError or TypeError for an ``n`` that is no number of bytes.
+        """
+        n = checked_size("n", n)
+        data, self._rest = self._rest[:n], self._rest[n:]
+        return data
+
     def recv_into(self, buffer: bytearray | memoryview) -> int:
         """Like ``recv``, into ``buffer``; the number of bytes, 0 at the end of the stream."""
         view = memoryview(buffer).cast("B")
+        if view.readonly:  # or the data would be taken, and have no place to go
+            raise TypeError(f"recv_into needs a buffer that can be written to, not {type(buffer).__name__}")
         data = self.recv(len(view))
         view[: len(data)] = data
         return len(data)
 
     def recv_exactly(self, n: int) -> bytes:
-        """Wait for exactly ``n`` bytes. EOFError, with those that came as second argument, if the stream ends."""
-        if n == 0:
-            return b""
+        """Wait for exactly ``n`` bytes. EOFError, with those that came as second argument, if the stream ends.
+
+        ValueError for a negative ``n``, TypeError for what is no whole number: at once, and nothing is taken.
+        """
+        if type(n) is not int or n <= 0:
+            n = checked_size("n", n)
+            if not n:
+                return b""
         data = self.recv(n)
         if len(data) == n:
             return data
@@ -130,10 +183,11 @@ class Stream(ABC):
         """Wait for data up to and including ``separator``, within ``max_bytes``.
 
         ValueError if more than ``max_bytes`` come without it (they stay readable); EOFError, with the bytes so
-        far as second argument, if the stream ends first.
+        far as second argument, if the stream ends first. At once, and with nothing taken: ValueError for an empty
+        separator and for one that is longer than ``max_bytes``, TypeError for what is no bytes or no whole number.
         """
-        if not separator:
-            raise ValueError("recv_until needs a separator")
+        if type(separator) is not bytes or type(max_bytes) is not int or not 0 < len(separator) <= max_bytes:
+            separator = _checked_separator(separator, max_bytes)
         first = self.recv(AT_ONCE)
         at = first.find(separator, 0, max_bytes)
         if at >= 0:

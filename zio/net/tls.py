@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING
 from greenlet import getcurrent
 
 from .._core import Busy, Closed, Fiber, Waiter, WaitQueue, WrongLoop, here
-from .stream import Stream
+from .stream import Stream, checked_size
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -52,6 +52,10 @@ class TLSStream(Stream):
         server_side: bool,
         allow_ragged_eof: bool,
     ) -> None:
+        if not isinstance(context, ssl.SSLContext):
+            raise TypeError(f"context={context!r} must be an ssl.SSLContext")
+        if server_hostname is not None and not isinstance(server_hostname, str):
+            raise TypeError(f"server_hostname={server_hostname!r} must be text, or None")
         if not server_side and context.check_hostname and not server_hostname:
             raise ValueError("server_hostname is missing, and the context checks the name (check_hostname)")
         self._loop: Loop = here().loop
@@ -103,6 +107,7 @@ class TLSStream(Stream):
             if isinstance(exc, ssl.SSLError) and self._outgoing.pending:
                 with contextlib.suppress(Exception):
                     raw.send_some(self._outgoing.read())  # tells the peer why
+                    raw.discard_received()  # or a reset may overtake that
             self._closed = True
             raw.close()
             raise
@@ -133,11 +138,13 @@ class TLSStream(Stream):
 
     def recv(self, n: int) -> bytes:
         fiber = self._enter("recv")
+        if type(n) is not int or n < 0:
+            n = checked_size("n", n)
         if self._rest:
             data, self._rest = self._rest[:n], self._rest[n:]
             return data
         while True:
-            if n <= 0 or not self._drained or self._closed:
+            if n == 0 or not self._drained or self._closed:
                 with self._lock:
                     plain = self._decrypt(n)
                 if plain is not None:
@@ -149,13 +156,6 @@ class TLSStream(Stream):
                 self._feed(fiber, n)
             finally:
                 self._reader = None
-
-    def recv_into(self, buffer: bytearray | memoryview) -> int:
-        """Like ``recv``, into ``buffer``; the number of bytes, 0 at the end of the stream."""
-        view = memoryview(buffer).cast("B")
-        data = self.recv(len(view))
-        view[: len(data)] = data
-        return len(data)
 
     def _decrypt(self, n: int) -> bytes | None:
         """Up to ``n`` bytes of what was received; None if more must come first. Under the lock."""
@@ -184,7 +184,7 @@ class TLSStream(Stream):
             with contextlib.suppress(Exception):  # raised where something is sent
                 self._push()
         plain = parts[0] if len(parts) == 1 else b"".join(parts)
-        if plain or n <= 0:
+        if plain or n == 0:
             return plain
         if self._read_error is not None:
             raise self._read_error.with_traceback(None)
@@ -403,6 +403,9 @@ class TLSStream(Stream):
         with contextlib.suppress(ssl.SSLError, ValueError):  # SSLWantReadError: the peer has not ended its side yet
             self._object.unwrap()
 
+    def discard_received(self) -> None:
+        self._raw.discard_received()
+
     def close(self) -> None:
         if self._closed:
             return
@@ -420,6 +423,8 @@ class TLSStream(Stream):
                     self._say_end()
                 with contextlib.suppress(Exception):
                     self._push()
+        # The tickets of TLS 1.3 come unasked, and who only sends never reads them.
+        self._raw.discard_received()
         self._raw.close()  # whoever waits for it ends, and wakes who waits for them
 
     def _fiber(self, what: str) -> Fiber:
@@ -468,8 +473,8 @@ def start_tls(
             f"{len(raw._rest)} bytes came in clear before the TLS handshake and are unread: refused, since anyone may "
             "have put them there"
         )
-    if server_side is None:
+    if server_side is None and isinstance(context, ssl.SSLContext):
         server_side = context.protocol == ssl.PROTOCOL_TLS_SERVER
-    stream = TLSStream(raw, context, server_hostname, server_side=server_side, allow_ragged_eof=allow_ragged_eof)
+    stream = TLSStream(raw, context, server_hostname, server_side=bool(server_side), allow_ragged_eof=allow_ragged_eof)
     stream.shake_hands()
     return stream

@@ -12,7 +12,19 @@ from typing import TYPE_CHECKING, Self, TypedDict
 
 from greenlet import getcurrent
 
-from .._core import READ, Fiber, Job, Waiter, WaitQueue, WrongLoop, here, move_on_after, shield
+from .._core import (
+    READ,
+    Fiber,
+    Job,
+    Waiter,
+    WaitQueue,
+    WrongLoop,
+    check_seconds,
+    here,
+    move_on_after,
+    seconds_after,
+    shield,
+)
 from .._core import timeout as _timeout
 from ..fs.pipes import PipeStream
 from ..groups import TaskGroup
@@ -76,7 +88,8 @@ class Popen:
         unknown = options.keys() - Options.__optional_keys__
         if unknown:
             raise TypeError(f"Popen has no option {', '.join(sorted(unknown))}; it has {', '.join(_option_names())}")
-        if not grace >= 0:
+        check_seconds("grace", grace)
+        if grace < 0:
             raise ValueError(f"grace={grace!r}: must be a number of seconds, 0 or more")
         for name, value in (("stdin", stdin), ("stdout", stdout), ("stderr", stderr)):
             if isinstance(value, PipeStream):
@@ -133,7 +146,7 @@ class Popen:
             loop.checkpoint(fiber)
         else:
             loop.budget -= 1
-        until = None if timeout is None else loop.clock.now() + timeout
+        until = None if timeout is None else seconds_after(loop.clock.now(), timeout, "a timeout")
         while (code := self._reaped()) is None:
             left = None if until is None else until - loop.clock.now()
             if not self._await_end(fiber, left):

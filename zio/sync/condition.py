@@ -7,7 +7,8 @@ from typing import Self, TypeVar
 
 from greenlet import getcurrent
 
-from .._core import CancelScope, Fiber, Homed, Waiter, WaitQueue, current_owner
+from .._core import CancelScope, Fiber, Homed, Waiter, WaitQueue, current_owner, seconds_after
+from .counting import check_count
 from .lock import Lock
 
 T = TypeVar("T")
@@ -22,8 +23,10 @@ class Condition(Homed):
     __slots__ = ("_waiters", "lock")
 
     def __init__(self, lock: Lock | None = None) -> None:
+        if lock is not None and not isinstance(lock, Lock):
+            raise TypeError(f"lock={lock!r} must be a zio.Lock or a zio.RLock")
         super().__init__()
-        self.lock = lock or Lock()
+        self.lock = Lock() if lock is None else lock
         self._waiters = WaitQueue()
 
     def acquire(self, blocking: bool = True, timeout: float | None = None) -> bool:
@@ -70,7 +73,7 @@ class Condition(Homed):
         else:
             loop.budget -= 1
         now = loop.clock.now
-        deadline = None if timeout is None else now() + timeout
+        deadline = None if timeout is None else seconds_after(now(), timeout, "a timeout")
         result = predicate()
         while not result:
             left = None if deadline is None else deadline - now()
@@ -82,6 +85,7 @@ class Condition(Homed):
 
     def notify(self, n: int = 1) -> None:
         """Wake ``n`` of those who wait. RuntimeError if the caller does not hold the lock. Never blocks."""
+        check_count("n", n, 0)
         self._check_held("notify")
         self._edit(self._notify, n)
 

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Any, Self
 
 from greenlet import getcurrent
 
-from .._core import BrokenLock, Fiber, Homed, Task, Waiter, WaitQueue, current_owner
-from .ownership import OwnerWatch
+from .._core import BrokenLock, Fiber, Homed, Waiter, WaitQueue, current_owner
+from .ownership import OwnerWatch, has_ended
 
 if TYPE_CHECKING:
     from .._core import Loop
@@ -109,7 +109,7 @@ class Lock(Homed):
     # An owner that ends without releasing.
 
     def _watch_owner(self) -> None:
-        if self._watch is None and isinstance(self._owner, Task) and not self._owner.done:
+        if self._watch is None:
             self._watch = OwnerWatch(self)
             self._watch.stand_by(self._owner)
 
@@ -129,7 +129,7 @@ class Lock(Homed):
         return BrokenLock(f"{self._owner!r} ended while it held {self!r}")
 
     def _raise_if_broken(self) -> None:
-        if isinstance(self._owner, Task) and self._owner.done:
+        if has_ended(self._owner):
             raise self._broken()
 
     def __enter__(self) -> Self:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from greenlet import getcurrent
 
 from .._core import Fiber, Homed, Waiter, WaitQueue, WouldBlock
+from .counting import check_count
 
 if TYPE_CHECKING:
     from .._core import Loop
@@ -40,8 +41,7 @@ class Notify(Homed):
 
     def notify(self, n: int = 1) -> None:
         """Wake ``n`` of those who wait, the first first. Never blocks."""
-        if n < 1:
-            raise ValueError(f"notify needs a count from 1 up, not {n}")
+        check_count("n", n, 1)
         self._edit(self._notify, n)
 
     def notify_all(self) -> None:

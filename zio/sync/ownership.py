@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING, Any, Protocol
 
-from .._core import RuntimeClosed, Task, Waiter
+from .._core import RuntimeClosed, Task, ThreadHolder, Waiter
 
 if TYPE_CHECKING:
     from .._core import Loop
+
+
+def has_ended(owner: object) -> bool:
+    """Whether that task, or plain thread, has ended. From any thread."""
+    return owner.done if isinstance(owner, Task) else isinstance(owner, ThreadHolder) and owner.ended
 
 
 class Owned(Protocol):
@@ -19,7 +25,7 @@ class Owned(Protocol):
 
 
 class OwnerWatch(Waiter):
-    """Stands among the joiners of a task that owns a contended lock."""
+    """Stands among the joiners of a task that owns a contended lock, or with what a plain thread's end is told to."""
 
     __slots__ = ("lock",)
 
@@ -37,8 +43,13 @@ class OwnerWatch(Waiter):
 
     # An owner may live on another loop, and only that loop's thread touches its list of joiners.
 
-    def stand_by(self, owner: Task[Any]) -> None:
+    def stand_by(self, owner: Task[Any] | ThreadHolder) -> None:
         """Have the lock told when ``owner`` ends; at once if it has."""
+        if isinstance(owner, ThreadHolder):
+            owner.watches.add(self)
+            if owner.ended:  # meanwhile, so it may have missed this one; being told twice does no harm
+                self.wake(None, owner)
+            return
         if owner.loop.is_here():
             self._arm(owner)
             return
@@ -53,8 +64,16 @@ class OwnerWatch(Waiter):
         else:
             owner.select_arm(self)
 
-    def stand_down(self, owner: Task[Any]) -> None:
+    def thread_ended(self, thread: ThreadHolder) -> None:
+        # A forked child ends the threads that only the parent has; the loop is the parent's, and so may be its lock.
+        if self.lock.home.pid == os.getpid():
+            self.wake(None, thread)
+
+    def stand_down(self, owner: Task[Any] | ThreadHolder) -> None:
         """The owner has released the lock, or nobody else wants it."""
+        if isinstance(owner, ThreadHolder):
+            owner.watches.discard(self)
+            return
         if owner.loop.is_here():
             owner.select_disarm(self)
         else:

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Any, Self
 
 from greenlet import getcurrent
 
-from .._core import BrokenLock, Fiber, Homed, Task, Waiter, WaitQueue, current_owner
-from .ownership import OwnerWatch
+from .._core import BrokenLock, Fiber, Homed, Waiter, WaitQueue, current_owner
+from .ownership import OwnerWatch, has_ended
 
 if TYPE_CHECKING:
     from .._core import Loop
@@ -27,8 +27,9 @@ class RWLock(Homed):
     """Held by any number of readers or by one writer: ``with lock.read():`` and ``with lock.write():``.
 
     First come first served: a reader that comes while a writer waits stands behind it, so neither side starves. Who
-    reads may read again at once; there is no way from reading to writing but to release first. If a task ends while it
-    holds the lock, whoever then needs what it holds gets BrokenLock: everybody after a writer, writers after a reader.
+    reads may read again at once; there is no way from reading to writing but to release first. If a task or a thread
+    ends while it holds the lock, whoever then needs what it holds gets BrokenLock: everybody after a writer, writers
+    after a reader.
     """
 
     __slots__ = ("_readers", "_waiters", "_watched", "_watches", "_writer")
@@ -39,7 +40,7 @@ class RWLock(Homed):
         self._writer: Any = None
         self._waiters = WaitQueue()
         self._watched = False  # whether owners are watched, which is so while anybody waits
-        self._watches: dict[Task[Any], OwnerWatch] = {}
+        self._watches: dict[Any, OwnerWatch] = {}
 
     def read(self) -> Side:
         """The readers' side."""
@@ -144,8 +145,8 @@ class RWLock(Homed):
         assert self._loop is not None
         return self._loop
 
-    def _watch(self, owner: object) -> None:
-        if isinstance(owner, Task) and not owner.done:
+    def _watch(self, owner: Any) -> None:
+        if owner is not None:
             self._watches[owner] = watch = OwnerWatch(self)
             watch.stand_by(owner)
 
@@ -156,7 +157,7 @@ class RWLock(Homed):
 
     def owner_ended(self, owner: object) -> None:
         """Called in the home loop when an owner watched has ended."""
-        self._watches.pop(owner, None)  # type: ignore[call-overload]
+        self._watches.pop(owner, None)
         if owner is not self._writer and owner not in self._readers:
             return
         for wish in list(self._waiters.items):  # the readers among them come in when the writers have left
@@ -170,7 +171,7 @@ class RWLock(Homed):
 
     def _raise_if_broken(self) -> None:
         for owner in [self._writer, *self._readers]:
-            if isinstance(owner, Task) and owner.done:
+            if has_ended(owner):
                 raise self._broken(owner)
 
     def __repr__(self) -> str:

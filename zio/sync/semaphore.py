@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Self
 
 from .._core import ARMED, NO_LOOP, TIMED_OUT, WOKEN, Cancelled, Fiber, Homed, Waiter, WaitQueue, current_fiber
+from .counting import check_count
 
 
 class Semaphore(Homed):
@@ -16,8 +17,11 @@ class Semaphore(Homed):
     __slots__ = ("_max", "_value", "_waiters")
 
     def __init__(self, value: int = 1, max_value: int | None = None) -> None:
-        if value < 0 or (max_value is not None and max_value < value):
-            raise ValueError(f"a semaphore needs 0 <= value <= max_value, not value={value}, max_value={max_value}")
+        check_count("value", value, 0)
+        if max_value is not None:
+            check_count("max_value", max_value, 0)
+            if max_value < value:
+                raise ValueError(f"max_value={max_value} must be the value={value} or more")
         super().__init__()
         self._value = value
         self._max = max_value
@@ -81,9 +85,9 @@ class Semaphore(Homed):
         raise waiter.value or Cancelled
 
     def release(self, n: int = 1) -> None:
-        """Give back ``n`` permits. Never blocks."""
-        if n < 1:
-            raise ValueError(f"release needs a count from 1 up, not {n}")
+        """Give back ``n`` permits: a whole number from 1 up. Never blocks."""
+        if n != 1:  # which is rare, and this is a hot path
+            check_count("n", n, 1)
         try:
             loop = current_fiber().loop
         except AttributeError:
@@ -104,6 +108,7 @@ class Semaphore(Homed):
             self._edit(self._release, n)
 
     def _release(self, n: int) -> None:
+        check_count("n", n, 1)  # 1.0 as well
         if self._max is not None and self._value + n > self._max:
             raise ValueError(f"release of {n} above the semaphore's max_value of {self._max}")
         while n:

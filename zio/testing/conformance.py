@@ -6,7 +6,7 @@ import random
 from typing import TYPE_CHECKING, Any
 from zlib import crc32
 
-from .._core import Busy, Cancelled, CancelScope, Closed, move_on_after
+from .._core import Busy, Cancelled, CancelScope, Closed, check_seconds, move_on_after
 from .._core import timeout as _timeout
 from ..groups import TaskGroup
 from ..threads import to_thread
@@ -26,6 +26,7 @@ def check_stream(make_pair: Callable[[], tuple[Stream, Stream]], *, timeout: flo
     ``make_pair()`` returns two streams connected to each other; it is called in this task, twice for each promise, and
     both streams are closed afterwards. A promise must be kept within ``timeout`` seconds. Only inside a zio runtime.
     """
+    check_seconds("timeout", timeout)
     for check in _CHECKS:
         for swapped in (False, True):
             pair = make_pair()
@@ -346,6 +347,37 @@ def _until(one: Stream, other: Stream) -> None:
     _expect_bytes(error.args[1], b"three")
 
 
+def _wrong_sizes(one: Stream, other: Stream) -> None:
+    """A size or separator that makes no sense is refused at once, and nothing is taken."""
+    for size in (-1, -2):
+        _expect_error(ValueError, one.recv_exactly, size)
+    wrong_kinds: tuple[Any, ...] = (1.5, "a", None, b"1")
+    for wrong in wrong_kinds:
+        _expect_error(TypeError, one.recv_exactly, wrong)
+        _expect_error(TypeError, one.recv_until, b"\n", wrong)
+    for no_bytes in ("\n", 10, None):
+        _expect_error(TypeError, one.recv_until, no_bytes, 100)
+    for separator, most in ((b"", 100), (b"\n", 0), (b"\n", -1), (b"\r\n", 1)):
+        error = _expect_error(ValueError, one.recv_until, separator, most)
+        _expect(repr(most) in str(error) or repr(separator) in str(error), f"the error does not name it: {error}")
+    other.send_all(b"line\nrest ")
+    _wrong_sizes_of_recv(one)  # with all of it in the transport
+    _expect_bytes(one.recv_until(b"\n", 100), b"line\n")
+    _wrong_sizes_of_recv(one)  # and with the rest taken from there already
+    other.send_all(b"more")
+    _expect_bytes(one.recv_exactly(9), b"rest more")
+
+
+def _wrong_sizes_of_recv(stream: Stream) -> None:
+    """Of a stream that has something to give out."""
+    for size in (-1, -2):
+        _expect_error(ValueError, stream.recv, size)
+    for wrong in (1.5, 1e6, "a", None):
+        _expect_error(TypeError, stream.recv, wrong)
+    _expect_error(TypeError, stream.recv_into, bytes(10))
+    _expect_bytes(stream.recv(0), b"")
+
+
 # Who may use it.
 
 
@@ -415,6 +447,7 @@ _CHECKS: tuple[Callable[[Stream, Stream], None], ...] = (
     _cut_off_between_two_parts,
     _exactly,
     _until,
+    _wrong_sizes,
     _one_reader,
     _one_writer,
     _no_other_thread,

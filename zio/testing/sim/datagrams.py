@@ -10,7 +10,7 @@ from zlib import crc32
 
 from ..._core import Busy, Closed, Fiber, Waiter, WrongLoop, here
 from ...net import Datagram, DatagramSocket
-from ...net.datagrams import LARGEST
+from ...net.datagrams import LARGEST, checked_address
 from .flow import At
 
 if TYPE_CHECKING:
@@ -66,7 +66,7 @@ class SimDatagramSocket(DatagramSocket):
 
     def send_to(self, data: bytes | bytearray | memoryview, address: Any) -> None:
         self._enter("send_to")
-        host, port = address
+        host, port = checked_address("address", address)[:2]
         self._send(bytes(data), (host, port))
 
     def _send(self, data: bytes, to: Address) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from dataclasses import dataclass
+from math import inf
 from typing import TYPE_CHECKING
 from zlib import crc32
 
@@ -31,6 +32,29 @@ class Link:
     # Of datagrams alone, which overtake each other where there is jitter:
     loss: float = 0.0  # the probability that one is lost
     duplicates: float = 0.0  # the probability that one arrives twice
+
+    def __post_init__(self) -> None:
+        """TypeError or ValueError, which names the field, if this is no link that could be."""
+        for name in ("latency", "jitter"):
+            _check(name, getattr(self, name), 0.0)
+        for name in ("split_reads", "split_writes", "loss", "duplicates"):
+            _check(name, getattr(self, name), 0.0, 1.0)
+        if not isinstance(self.buffer, int):
+            raise TypeError(f"buffer={self.buffer!r} must be a whole number of bytes")
+        _check("buffer", self.buffer, 1)
+        for name in ("bandwidth", "reset_every"):
+            value = getattr(self, name)
+            if value is not None:
+                _check(name, value, 0.0)
+                if not value:
+                    raise ValueError(f"{name}={value!r} must be more than 0, or None")
+
+
+def _check(name: str, value: object, least: float, most: float = inf) -> None:
+    if not isinstance(value, (int, float)):
+        raise TypeError(f"{name}={value!r} must be a number")
+    if not least <= value <= most:
+        raise ValueError(f"{name}={value!r} must be {f'from {least} to {most}' if most < inf else f'{least} or more'}")
 
 
 class At:

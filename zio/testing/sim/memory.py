@@ -20,8 +20,10 @@ class MemoryNetwork(SimNetwork):
 def memory_stream_pair(limit: int = 65536) -> tuple[SimStream, SimStream]:
     """Two connected streams; at most ``limit`` bytes are in flight each way. Only inside a zio runtime.
 
-    ValueError for a limit below 1, through which nothing could pass.
+    ValueError for a limit below 1, through which nothing could pass, TypeError for one that is no whole number.
     """
+    if not isinstance(limit, int):
+        raise TypeError(f"limit={limit!r} must be a whole number of bytes")
     if limit < 1:
         raise ValueError(f"limit={limit!r} must be 1 or more: nothing could pass")
     connection = Connection(MemoryNetwork(limit), 1, "one", "other", 0)

@@ -146,10 +146,12 @@ class SimNetwork:
 
     def change_links(self, **changes: Any) -> None:
         """Change all links, those to come as well."""
+        for name in changes:
+            if name not in _LINK_FIELDS:
+                raise TypeError(f"a link has no {name!r}; it has {', '.join(_LINK_FIELDS)}")
+        replace(self._defaults, **changes)  # which is refused before anything is changed, if need be
         for link in (self._defaults, *self._links.values()):
             for name, value in changes.items():
-                if name not in _LINK_FIELDS:
-                    raise TypeError(f"a link has no {name!r}; it has {', '.join(_LINK_FIELDS)}")
                 setattr(link, name, value)
 
     # Faults.

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from ..._core import WOKEN, Busy, Closed, Fiber, Waiter, WrongLoop, here
 from ...net import Stream
+from ...net.stream import checked_size
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -33,9 +34,9 @@ class SimStream(Stream):
 
     def recv(self, n: int) -> bytes:
         fiber = self._enter("recv")
+        n = checked_size("n", n)
         if self._rest:
-            data, self._rest = self._rest[:n], self._rest[n:]
-            return data
+            return self.take_rest(n)
         flow = self._in
         while not flow.unread:
             if self.closed:  # while this task was on its way, woken by what is discarded now
@@ -52,12 +53,6 @@ class SimStream(Stream):
             finally:
                 flow.reader = None
         return flow.read(n)
-
-    def recv_into(self, buffer: bytearray | memoryview) -> int:
-        """Like ``recv``, into ``buffer``; the number of bytes, 0 at the end of the stream."""
-        data = self.recv(len(buffer))
-        buffer[: len(data)] = data
-        return len(data)
 
     def send_all(self, data: bytes | bytearray | memoryview) -> None:
         fiber = self._enter("send_all")
@@ -129,6 +124,9 @@ class SimStream(Stream):
             raise Closed(f"{self!r} is closed")
         if not self.failed:
             self.out.finish()
+
+    def discard_received(self) -> None:
+        self._in.discard()
 
     def close(self) -> None:
         if self.closed:
