@@ -64,7 +64,7 @@ class Raised(Exception):
     """A function of the user's has raised ``error``."""
 
     def __init__(self, error: BaseException) -> None:
-        super().__init__()
+        super().__init__(error)
         self.error = error
 
 

@@ -85,7 +85,7 @@ def test_a_copy_is_whole(kind: type[BaseException], way: Callable[[BaseException
     assert type(again) is kind
     assert again is not error
     assert str(again) == str(error)
-    assert again.args == error.args
+    assert repr(again.args) == repr(error.args)
     if hasattr(error, "source"):
         assert again.source is None  # type: ignore[attr-defined]
     expected = {name: value for name, value in vars(error).items() if name != "source"}
