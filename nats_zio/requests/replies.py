@@ -19,6 +19,7 @@ from ..at_home import call_home
 from ..errors import ConnectionClosedError, DisconnectedError, NoRespondersError, OptionError
 from ..options import check_limit
 from ..sleepers import Sleepers
+from ..user_functions import check_plain
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -262,5 +263,7 @@ def check_request_many(
     for name, value in (("timeout", timeout), ("stall", stall)):
         if value is not None and (not isinstance(value, (int, float)) or isinstance(value, bool) or not value > 0):
             raise OptionError(f"{name}={value!r}: must be a number of seconds above 0, or None")
-    if until is not None and not callable(until):
-        raise OptionError(f"until={until!r}: must be callable")
+    if until is not None:
+        if not callable(until):
+            raise OptionError(f"until={until!r}: must be callable")
+        check_plain("until", until)

@@ -57,6 +57,8 @@ def test_what_is_wrong_with_a_handler_is_said_at_subscribe(
                 nc.subscribe(subject, cb=function)
             with pytest.raises(nats_zio.OptionError, match=f"key{told}.*plain function"):
                 nc.subscribe(subject, cb=print, key=function, workers=2)
+            with pytest.raises(nats_zio.OptionError, match=f"until{told}.*plain function"):
+                nc.request_many(subject, until=function)
 
     zio.run(main)
 
