@@ -17,13 +17,13 @@ from ._core import (
     RuntimeClosed,
     Sleeper,
     Task,
+    ThreadHolder,
     background,
     check_seconds,
     current_holder,
     here,
     seconds_after,
 )
-from ._core.cancel import ThreadHolder
 from ._core.foreign import refuse_to_block_here
 
 if TYPE_CHECKING:

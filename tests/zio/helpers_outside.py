@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 import zio
-from zio._core.cancel import ThreadHolder
+from zio._core import ThreadHolder
 from zio.lowlevel import current_holder, here
 
 

@@ -31,7 +31,7 @@ import pytest
 import zio
 from tests.zio.helpers_pool import FullPool, pool_taken
 from tests.zio.helpers_tls import CLIENT, NAME, SERVER, both
-from zio._core.cancel import ThreadHolder
+from zio._core import ThreadHolder
 from zio._core.dump import tasks_below
 from zio.fs import files, paths
 from zio.lowlevel import WaitQueue, current_holder, here
@@ -1768,7 +1768,7 @@ NOT_BLOCKING = {
     *("Task.cancel", "Task.result", "Task.finish", "Task.now", "Task.cancel_arrived", "Task.scope_changed"),
     # Scopes.
     *("timeout", "move_on_after", "shield", "after", "selecting.After.alive", "selecting.After.expire"),
-    *("CancelScope.__enter__", "CancelScope.__exit__", "CancelScope.cancel", "CancelScope.alive", "CancelScope.expire"),
+    *each_of("CancelScope", "__enter__ __exit__ cancel alive expire run_out"),
     # Channels and locks: what gives, and what only looks.
     *("Broadcast.close", "Broadcast.send", "Broadcast.subscribe"),
     *("broadcast.BroadcastReceiver.__iter__", "broadcast.BroadcastReceiver.try_recv"),

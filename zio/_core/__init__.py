@@ -3,16 +3,7 @@
 It imports nothing from the rest of ``zio``; the rest uses the names below.
 """
 
-from .cancel import (
-    CancelScope,
-    ThreadHolder,
-    current_holder,
-    move_on_after,
-    shield,
-    thread_holder,
-    threads_in_scopes,
-    timeout,
-)
+from .cancel import CancelScope, move_on_after, shield, timeout
 from .clock import Clock, MonotonicClock, VirtualClock
 from .errors import (
     BlockingNotAllowed,
@@ -48,6 +39,7 @@ from .scheduler import Loop, here
 from .seconds import check_seconds, seconds_after
 from .statistics import Statistics
 from .task import Task, inherited_context
+from .thread_holder import ThreadHolder, current_holder, thread_holder, threads_in_scopes
 from .waiter import ARMED, CANCELLED, FAILED, TIMED_OUT, WOKEN, Sleeper, Waiter, WaitQueue
 
 __all__ = [

@@ -11,14 +11,12 @@ In a plain thread the same scopes work: the thread has a node of its own, and wh
 
 from __future__ import annotations
 
-import threading
-from time import monotonic
-from typing import TYPE_CHECKING, Any, Protocol, Self
-
-from greenlet import getcurrent
+from typing import TYPE_CHECKING, Self
 
 from .errors import Cancelled
+from .scope_tree import Holder, ScopeNode, spread_cancel
 from .seconds import seconds_after
+from .thread_holder import current_holder
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -26,69 +24,6 @@ if TYPE_CHECKING:
     from .scheduler import Loop
 
 _INF = float("inf")
-
-
-class ScopeNode:
-    """A place in the cancel tree: a scope, a task, or the base of a group."""
-
-    # No more than a task needs: with 100,000 tasks each slot is 15 of the 1,300 ns that one takes.
-    __slots__ = ("__weakref__", "cancelled", "kids", "parent")
-
-    parent: ScopeNode | None
-    kids: dict[ScopeNode, None] | None  # insertion-ordered, for reproducible runs
-
-    def __init__(self) -> None:
-        self.parent = None
-        self.kids = None
-        self.cancelled = False
-
-    @property
-    def shielded(self) -> bool:
-        """Whether a cancel of what is above stops here."""
-        return False
-
-    @property
-    def holder(self) -> Holder | None:
-        """The task or thread on whose stack this scope lies."""
-        return None
-
-
-class Holder(ScopeNode):
-    """A node with a stack of scopes: a task, or a plain thread."""
-
-    __slots__ = ("scope",)
-
-    scope: ScopeNode  # the innermost scope; the holder itself if it has entered none
-
-    @property
-    def holder(self) -> Holder:
-        return self
-
-    def cancel_arrived(self) -> None:
-        """The innermost scope has become cancelled: end the wait this holder is in, if any."""
-        raise NotImplementedError
-
-    def scope_changed(self) -> None:
-        """Another scope is now the innermost one."""
-
-
-def spread_cancel(node: ScopeNode) -> None:
-    """Mark ``node`` and all below it, shields excepted, as cancelled, and tell the holders."""
-    reached = []
-    stack = [node]
-    while stack:
-        current = stack.pop()
-        if current.cancelled:
-            continue
-        current.cancelled = True
-        holder = current.holder
-        if holder is not None and holder.scope is current:
-            reached.append(holder)
-        if current.kids:
-            # A copy: a plain thread may enter or leave a scope while another thread cancels it.
-            stack.extend(kid for kid in reversed(list(current.kids)) if not kid.shielded)
-    for holder in reached:
-        holder.cancel_arrived()
 
 
 def adopt(parent: ScopeNode, node: CancelScope) -> None:
@@ -208,6 +143,10 @@ class CancelScope(ScopeNode):
         if loop is None or at is None or at > loop.clock.now():
             return  # left, or put off, while its turn in the ready queue came
         self._timer_at = None
+        self.run_out()
+
+    def run_out(self) -> None:
+        """The deadline has passed."""
         if not self.cancel_called:
             self.timed_out = True
             self._cancel()
@@ -221,9 +160,7 @@ class CancelScope(ScopeNode):
             self._timer_at = None
         if deadline is not None and self._timer_at is None and deadline != float("inf"):
             if deadline <= loop.clock.now():
-                if not self.cancel_called:
-                    self.timed_out = True
-                    self._cancel()
+                self.run_out()
             else:
                 self._timer_at = deadline
                 loop.timers.push(deadline, self)
@@ -335,131 +272,3 @@ def shield(timeout: float | None = None) -> CancelScope:
     A cancel that came meanwhile is raised by the first blocking call behind the block.
     """
     return CancelScope(deadline=deadline_in(timeout), shield=True)
-
-
-# The current holder: the task of the running fiber, or the record of a plain thread.
-
-
-class Blocked(Protocol):
-    """What a plain thread waits in; told when a scope of the thread is cancelled."""
-
-    def interrupt(self) -> None: ...
-
-
-class ThreadWatch(Protocol):
-    """Who wants to know of the end of a plain thread; told in that thread, at its very end."""
-
-    def thread_ended(self, thread: ThreadHolder) -> None: ...
-
-
-# The plain threads in a scope, or cancelled. Empty, as it mostly is, a hot call need not look its thread up.
-threads_in_scopes: set[ThreadHolder] = set()
-
-
-class ThreadHolder(Holder):
-    """The place of a plain thread in the cancel tree, and its identity as owner of locks."""
-
-    __slots__ = ("blocked", "ended", "loop", "name", "pending", "watches")
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.scope = self
-        self.loop = None
-        self.blocked: Blocked | None = None
-        self.pending: BaseException | None = None  # what interrupted a call that had completed all the same
-        self.name = threading.current_thread().name
-        self.ended = False
-        self.watches: set[ThreadWatch] = set()  # told when it ends
-
-    def thread_has_ended(self) -> None:
-        self.ended = True  # first: who begins to watch looks at it afterwards
-        watches, self.watches = self.watches, set()
-        for watch in list(watches):
-            watch.thread_ended(self)
-
-    def now(self) -> float:
-        return monotonic()
-
-    def scope_changed(self) -> None:
-        if self.scope is self and not self.cancelled:
-            threads_in_scopes.discard(self)
-        else:
-            threads_in_scopes.add(self)
-
-    def cancel_job(self) -> None:
-        """The task that has this thread of a pool at work was cancelled: so are the calls that the job makes."""
-        threads_in_scopes.add(self)
-        spread_cancel(self)
-
-    def job_ended(self) -> None:
-        """What comes next in this thread is another job."""
-        self.cancelled = False
-        self.pending = None
-        self.scope_changed()
-
-    def raise_pending(self) -> None:
-        """At the beginning of a blocking call."""
-        if self.pending is not None:
-            pending, self.pending = self.pending, None
-            try:
-                raise pending
-            finally:
-                del pending  # no cycle through the traceback
-
-    def cancel_arrived(self) -> None:
-        blocked = self.blocked  # read once: this may run in another thread
-        if blocked is not None:
-            blocked.interrupt()
-
-    def check_deadlines(self) -> float | None:
-        """Cancel the scopes whose deadline has passed; the seconds until the next deadline, None without one."""
-        now = monotonic()
-        nearest = None
-        expired = []
-        node: ScopeNode | None = self.scope
-        while node is not None:
-            if isinstance(node, CancelScope) and node.deadline is not None and not node.cancel_called:
-                if node.deadline <= now:
-                    expired.append(node)
-                elif nearest is None or node.deadline < nearest:
-                    nearest = node.deadline
-            if node.shielded:
-                break
-            node = node.parent
-        for scope in reversed(expired):
-            scope.timed_out = True
-            scope._cancel()
-        return None if nearest is None else min(nearest - now, threading.TIMEOUT_MAX)
-
-    def __repr__(self) -> str:
-        return f"<thread {self.name!r}>"
-
-
-class _EndOfThread:
-    """Stands in a thread's own data, which goes with the thread; so nothing else may refer to it."""
-
-    __slots__ = ("_holder",)
-
-    def __init__(self, holder: ThreadHolder) -> None:
-        self._holder = holder
-
-    def __del__(self) -> None:
-        self._holder.thread_has_ended()
-
-
-_thread_local = threading.local()
-
-
-def thread_holder() -> ThreadHolder:
-    """The record of the calling plain thread, made on first use."""
-    try:
-        return _thread_local.holder  # type: ignore[no-any-return]
-    except AttributeError:
-        holder = _thread_local.holder = ThreadHolder()
-        _thread_local.end = _EndOfThread(holder)
-        return holder
-
-
-def current_holder() -> Any:
-    """The task that is running; in a plain thread (or outside any task), the thread's record."""
-    return getattr(getcurrent(), "task", None) or thread_holder()

@@ -11,8 +11,8 @@ from greenlet import getcurrent
 if TYPE_CHECKING:
     from types import FrameType
 
-    from .cancel import ScopeNode
     from .scheduler import Loop
+    from .scope_tree import ScopeNode
     from .task import Task
 
 MOST_TASKS = 1000  # described one by one; of more there is the number

@@ -20,10 +20,11 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from greenlet import getcurrent
 
-from .cancel import Holder, ThreadHolder, current_holder, thread_holder
 from .errors import BlockingNotAllowed, Cancelled, RuntimeClosed
 from .fiber import Fiber
+from .scope_tree import Holder
 from .seconds import seconds_after
+from .thread_holder import ThreadHolder, current_holder, thread_holder
 from .waiter import CANCELLED, FAILED, WOKEN, Waiter
 
 if TYPE_CHECKING:

@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from contextvars import Context
 
-    from .cancel import ScopeNode
     from .fiber import Fiber
+    from .scope_tree import ScopeNode
     from .waiter import Waiter
 
 logger = logging.getLogger("zio")

@@ -14,18 +14,19 @@ from typing import TYPE_CHECKING, Any
 
 from greenlet import getcurrent
 
-from .cancel import CancelScope, thread_holder
+from .cancel import CancelScope
 from .errors import Cancelled, RuntimeClosed
 from .fiber import Fiber
 from .foreign import RuntimeThread
+from .thread_holder import thread_holder
 from .waiter import FAILED, WOKEN, Waiter
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from contextvars import Context
 
-    from .cancel import ThreadHolder
     from .scheduler import Loop
+    from .thread_holder import ThreadHolder
 
 MAX_THREADS = 64  # jobs above that wait in a queue
 IDLE_SECONDS = 10.0  # an idle thread ends after this

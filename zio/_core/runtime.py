@@ -18,13 +18,13 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from greenlet import getcurrent
 
 from . import foreign
-from .cancel import ScopeNode, spread_cancel
 from .errors import Cancelled, RuntimeClosed
 from .fiber import Fiber
 from .instruments import Instrument, add_instrument, remove_instrument, remove_instruments
 from .interrupts import InterruptHandler, release_wakeup_fd
 from .pool import ThreadPool
 from .scheduler import Loop
+from .scope_tree import ScopeNode, spread_cancel
 from .statistics import Statistics, statistics_of
 from .task import Task
 from .waiter import Waiter

@@ -22,13 +22,13 @@ from greenlet import GreenletExit, getcurrent
 
 from . import foreign
 from .abandoned import AbandonedQueue
-from .cancel import ScopeNode
 from .clock import Clock, MonotonicClock
 from .dump import dump_loop
 from .errors import Cancelled, Deadlock, ForkedError, RuntimeClosed
 from .fiber import Fiber, current_fiber
 from .inbox import Inbox
 from .poller import make_poller
+from .scope_tree import ScopeNode
 from .seconds import check_seconds
 from .shuffled import ShuffledQueue
 from .task import RAISED, RETURNED, Task, inherited_context
@@ -39,8 +39,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from random import Random
 
-    from .cancel import Holder
     from .poller import Poller
+    from .scope_tree import Holder
 
 QUANTUM = 64  # operations between two looks at the clock
 SLICE = 200e-6  # seconds between two polls while tasks are ready

@@ -7,18 +7,18 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from greenlet import getcurrent
 
-from .cancel import Holder, spread_cancel
 from .errors import Cancelled
 from .fiber import NO_LOOP, Fiber, current_fiber
 from .foreign import call_elsewhere
+from .scope_tree import Holder, spread_cancel
 from .waiter import CANCELLED, FAILED, TIMED_OUT, WOKEN, Waiter
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from contextvars import Context
 
-    from .cancel import ScopeNode
     from .scheduler import Loop
+    from .scope_tree import ScopeNode
 
 T = TypeVar("T")
 

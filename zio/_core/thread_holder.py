@@ -1,0 +1,137 @@
+"""Plain threads in the tree of what can be cancelled, and who the running code belongs to: a task, or such a thread."""
+
+from __future__ import annotations
+
+import threading
+from time import monotonic
+from typing import Any, Protocol
+
+from greenlet import getcurrent
+
+from .scope_tree import Holder, ScopeNode, spread_cancel
+
+
+class Blocked(Protocol):
+    """What a plain thread waits in; told when a scope of the thread is cancelled."""
+
+    def interrupt(self) -> None: ...
+
+
+class ThreadWatch(Protocol):
+    """Who wants to know of the end of a plain thread; told in that thread, at its very end."""
+
+    def thread_ended(self, thread: ThreadHolder) -> None: ...
+
+
+# The plain threads in a scope, or cancelled. Empty, as it mostly is, a hot call need not look its thread up.
+threads_in_scopes: set[ThreadHolder] = set()
+
+
+class ThreadHolder(Holder):
+    """The place of a plain thread in the cancel tree, and its identity as owner of locks."""
+
+    __slots__ = ("blocked", "ended", "loop", "name", "pending", "watches")
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.scope = self
+        self.loop = None
+        self.blocked: Blocked | None = None
+        self.pending: BaseException | None = None  # what interrupted a call that had completed all the same
+        self.name = threading.current_thread().name
+        self.ended = False
+        self.watches: set[ThreadWatch] = set()  # told when it ends
+
+    def thread_has_ended(self) -> None:
+        self.ended = True  # first: who begins to watch looks at it afterwards
+        watches, self.watches = self.watches, set()
+        for watch in list(watches):
+            watch.thread_ended(self)
+
+    def now(self) -> float:
+        return monotonic()
+
+    def scope_changed(self) -> None:
+        if self.scope is self and not self.cancelled:
+            threads_in_scopes.discard(self)
+        else:
+            threads_in_scopes.add(self)
+
+    def cancel_job(self) -> None:
+        """The task that has this thread of a pool at work was cancelled: so are the calls that the job makes."""
+        threads_in_scopes.add(self)
+        spread_cancel(self)
+
+    def job_ended(self) -> None:
+        """What comes next in this thread is another job."""
+        self.cancelled = False
+        self.pending = None
+        self.scope_changed()
+
+    def raise_pending(self) -> None:
+        """At the beginning of a blocking call."""
+        if self.pending is not None:
+            pending, self.pending = self.pending, None
+            try:
+                raise pending
+            finally:
+                del pending  # no cycle through the traceback
+
+    def cancel_arrived(self) -> None:
+        blocked = self.blocked  # read once: this may run in another thread
+        if blocked is not None:
+            blocked.interrupt()
+
+    def check_deadlines(self) -> float | None:
+        """Cancel the scopes whose deadline has passed; the seconds until the next deadline, None without one."""
+        now = monotonic()
+        nearest = None
+        expired = []
+        node: ScopeNode | None = self.scope
+        while node is not None:
+            scope: Any = node
+            deadline = getattr(scope, "deadline", None)  # scopes have one, the thread itself has not
+            if deadline is not None and not scope.cancel_called:
+                if deadline <= now:
+                    expired.append(scope)
+                elif nearest is None or deadline < nearest:
+                    nearest = deadline
+            if node.shielded:
+                break
+            node = node.parent
+        for scope in reversed(expired):
+            scope.run_out()
+        return None if nearest is None else min(nearest - now, threading.TIMEOUT_MAX)
+
+    def __repr__(self) -> str:
+        return f"<thread {self.name!r}>"
+
+
+class _EndOfThread:
+    """Stands in a thread's own data, which goes with the thread; so nothing else may refer to it."""
+
+    __slots__ = ("_holder",)
+
+    def __init__(self, holder: ThreadHolder) -> None:
+        self._holder = holder
+
+    def __del__(self) -> None:
+        self._holder.thread_has_ended()
+
+
+_thread_local = threading.local()
+
+
+def thread_holder() -> ThreadHolder:
+    """The record of the calling plain thread, made on first use."""
+    try:
+        return _thread_local.holder  # type: ignore[no-any-return]
+    except AttributeError:
+        holder = _thread_local.holder = ThreadHolder()
+        _thread_local.end = _EndOfThread(holder)
+        return holder
+
+
+def current_holder() -> Any:
+    """The task that is running; in a plain thread (or outside any task), the thread's record."""
+    return getattr(getcurrent(), "task", None) or thread_holder()
