@@ -127,10 +127,11 @@ class Core:
         self._restored_waiters = WaitQueue()  # who waits for the reconnect
         self.loop = loop
         if options.lazy:  # it may never be opened, and ends all the same when the runtime does
+            closer = _weak_closer(self)
             if loop.is_here():
-                runtime.on_close(self._close_at_end)
+                runtime.on_close(closer)
             else:
-                loop.post(runtime.on_close, self._close_at_end, optional=True)
+                loop.post(runtime.on_close, closer, optional=True)
 
     def ready(self) -> None:
         """Before a call that needs a connection: the first one of a lazy client opens it. Errors of ``connect``."""
@@ -398,6 +399,7 @@ class Core:
         with zio.shield():
             try:
                 if self.session.connection is not None:
+                    self.outbound.flush()  # with no time left nothing would go out
                     self.flush_here(CLOSE_TIMEOUT if limit is None else min(limit, CLOSE_TIMEOUT))
             except (Error, zio.Cancelled) as exc:
                 self._report_lost(exc)
@@ -488,6 +490,19 @@ class Core:
         name = f" {self.options.name!r}" if self.options.name else ""
         server = f" {self.session.server}" if self.is_connected else ""
         return f"<Client{name} {self.status.value}{server}>"
+
+
+def _weak_closer(core: Core) -> Callable[[], None]:
+    """Closes a client at the end of its runtime without keeping it until then: it may never be opened."""
+    runtime = core.runtime
+
+    def close() -> None:
+        living = known()
+        if living is not None:
+            living._close_at_end()
+
+    known = ref(core, lambda _: runtime.forget_closer(close))
+    return close
 
 
 def _nothing(waiter: Waiter) -> None:

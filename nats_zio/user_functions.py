@@ -31,6 +31,8 @@ _RULE = "it must be a plain function, which may block where handlers run"
 
 def check_plain(name: str, fn: object) -> None:
     """OptionError if calling ``fn``, given as ``name``, would run nothing: of a coroutine or generator function."""
+    if fn is None:
+        return
     while isinstance(fn, functools.partial):
         fn = fn.func
     for called in (fn, getattr(type(fn), "__call__", None)):  # noqa: B004  (the method itself is looked at)

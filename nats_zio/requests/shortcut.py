@@ -11,6 +11,8 @@ from __future__ import annotations
 from time import monotonic
 from typing import TYPE_CHECKING
 
+from zio.lowlevel import threads_in_scopes
+
 from ..message import Message
 
 if TYPE_CHECKING:
@@ -34,7 +36,7 @@ def read_reply(core: Core, prefix: bytes, token: str, latch: ThreadLatch, until:
         loan = stream.lend()
         if loan is None or connection.parser.buffered:
             return None
-        while not latch.settled:
+        while not latch.settled and not threads_in_scopes:  # one of which this thread may be by now
             left = LOOK if until is None else min(until - monotonic(), LOOK)
             if left <= 0:
                 return None

@@ -223,8 +223,8 @@ class Outbound:
                     watcher, self._watcher = self._watcher, None
                     self._loop.post(watcher, optional=True)
             elif not self._ticking:
-                self._ticking = True
                 self._loop.post(self._tick_for_threads, optional=True)
+                self._ticking = True  # last, or with an exception in between there would be no tick any more
             if self._ticking and self._rest is None:
                 self.limit_of_threads = self.accepted_by_threads + min(WRITE_SIZE - size, self.max_payload)
             return True
@@ -314,8 +314,8 @@ class Outbound:
                 self._rest = memoryview(data)[sent:]
                 self.limit_of_threads = -1
                 if not self._draining:
-                    self._draining = True
                     self._loop.post(self._start_draining, optional=True)
+                    self._draining = True  # last, or with an exception in between nobody would ever drain
                 return
             except BaseException as exc:
                 self._stream = None
@@ -324,14 +324,17 @@ class Outbound:
                     self._rest = memoryview(data)
                     self._loop.post(self._on_write_error, exc, optional=True)
                     return
-                # A signal handler has raised it, in the main thread. How much has gone out nobody knows: so all of it
-                # may have, none of it is sent again, and the connection, which may be in the middle of a frame, ends.
+                # A signal handler may have raised it. How much has gone out nobody knows: so all of it may have, none
+                # of it is sent again, and the connection, which may be in the middle of a frame, ends.
                 if rest is None:
                     if lines and lines[0] is batch[0]:
                         del lines[: len(batch)]
                     self._lines_taken = taken
                     self.taken = accepted
                 self._rest, self._batch = None, []
+                if isinstance(exc, Exception) and self._loop.is_here():  # raised here it would end the run
+                    self._loop.post(self._on_write_error, exc, optional=True)
+                    return
                 broken = DisconnectedError(f"writing was interrupted by {type(exc).__name__}")
                 self._loop.post(self._on_write_error, broken, optional=True)
                 raise
@@ -510,7 +513,12 @@ class _Ticker:
 
 
 def _is_of_the_link(error: BaseException) -> bool:
-    """Whether an error of writing is the connection's. A TimeoutError without a number is a signal handler's."""
+    """Whether an error of writing is the connection's, and not what a signal handler has raised, in the main thread.
+
+    There a TimeoutError without a number is a handler's.
+    """
+    if threading.get_ident() != threading.main_thread().ident:
+        return isinstance(error, Exception)
     if isinstance(error, builtins.TimeoutError) and error.errno is None:
         return False
     return isinstance(error, (OSError, zio.Closed))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 from typing import TYPE_CHECKING
 
+import zio
 from zio.lowlevel import Waiter, WaitQueue
 
 if TYPE_CHECKING:
@@ -42,8 +43,11 @@ class Leftover:
         """Send ``data`` while nothing is left over; False if not all of it found room. Errors of the raw stream."""
         try:
             sent = self._raw.send_some(data)
-        except Exception as exc:
+        except (OSError, zio.Closed) as exc:
             self.error = exc
+            raise
+        except BaseException:  # what a signal handler has raised, say: a part may be out, so nothing more may follow
+            self.error = ConnectionAbortedError(errno.ECONNABORTED, "cut off in a frame")
             raise
         if sent == len(data):
             return True

@@ -62,12 +62,17 @@ def ask_dialer(dialer: Dialer, server: Server, user_functions: UserFunctions) ->
     try:
         stream: object = user_functions.call_here(dialer, server.host, server.port)
     except Raised as raised:
-        if isinstance(raised.error, Exception):
-            raise raised.error from None
-        raise ProxyError(f"proxy= raised {type(raised.error).__name__}") from raised.error
-    if not isinstance(stream, Stream):
-        raise OptionError(f"proxy= returned {type(stream).__name__}, not a zio.net.Stream")
-    return stream
+        if not isinstance(raised.error, Exception):
+            raise ProxyError(f"proxy= raised {type(raised.error).__name__}") from raised.error
+        error = raised.error
+    else:
+        if not isinstance(stream, Stream):
+            raise OptionError(f"proxy= returned {type(stream).__name__}, not a zio.net.Stream")
+        return stream
+    try:
+        raise error  # out here, so that its own cause and context stay
+    finally:
+        del error
 
 
 def connect_through(proxy: str, server: Server, *, deadline: float, shuffle: Random | None) -> Stream:

@@ -208,7 +208,7 @@ class WebSocketStream(Stream):
                 frame = self._engine.send(BytesMessage(data=bytes(view[done:end])))
                 try:
                     whole = self._out.send(frame)
-                except Exception:
+                except (OSError, zio.Closed):
                     if done:  # the caller must not take that for unsent
                         return done
                     raise
@@ -251,7 +251,7 @@ class WebSocketStream(Stream):
 
     def _pay(self) -> None:
         if not self._out.full and self._out.error is None and (owed := self._take_owed()):
-            with contextlib.suppress(Exception):  # raised where something is sent
+            with contextlib.suppress(OSError, zio.Closed):  # raised where something is sent
                 self._out.send(owed)
 
     def _take_owed(self) -> bytes:

@@ -368,6 +368,32 @@ def test_a_drain_without_time_still_writes_what_was_published() -> None:
     run_virtual(main, network=MemoryNetwork())
 
 
+def test_a_drain_without_time_writes_what_gathers_while_tasks_are_busy(
+    nats_server: NatsServer, peer: Peer, subject: str
+) -> None:
+    """In real time: small messages wait a moment for company then."""
+    received = peer.subscribe(subject)
+
+    def main() -> None:
+        nc = nats_zio.connect(nats_server.url)
+        busy = True
+
+        def work() -> None:
+            while busy:
+                zio.pause()
+
+        zio.spawn(work)
+        zio.pause()
+        for number in range(5):
+            nc.publish(subject, b"%d" % number)
+        nc.drain(timeout=0)
+        busy = False
+
+    for _ in range(10):
+        zio.run(main)
+        assert [received.get(timeout=LIMIT).data for _ in range(5)] == [b"0", b"1", b"2", b"3", b"4"]
+
+
 @pytest.mark.parametrize("timeout", [30.0, None])
 def test_the_end_of_a_drain_takes_two_seconds_at_most(timeout: float | None) -> None:
     """Of what was proved before there is nothing left to wait for."""

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import gc
 import multiprocessing
 import os
 import threading
 import warnings
+import weakref
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -412,3 +414,16 @@ def test_an_on_event_that_does_not_return_does_not_hold_up_the_end(caplog: pytes
 
     simulated(main)
     assert "has not returned" in caplog.text
+
+
+def test_a_lazy_client_that_could_not_connect_is_kept_by_nobody(run: Run) -> None:
+    def main() -> None:
+        nc = nats_zio.connect("nats://127.0.0.1:1", lazy=True)
+        with pytest.raises(nats_zio.NoServersError):
+            nc.flush()
+        core = weakref.ref(nc._core)
+        del nc
+        gc.collect()
+        assert core() is None
+
+    run(main)

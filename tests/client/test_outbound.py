@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import threading
 from typing import Any
 
 import pytest
@@ -186,7 +187,7 @@ INTERRUPTIONS = pytest.mark.parametrize(
 LATER = (b"PUB a 4", b"next")
 
 
-def left_behind(outbound: Outbound, errors: zio.Channel[BaseException], error: BaseException) -> None:
+def left_behind(outbound: Outbound, errors: zio.Channel[BaseException], error: BaseException, lost_msgs: int) -> None:
     """The connection ends, and what was being written is in doubt and not sent again."""
     lost = errors.recv(timeout=10)
     assert type(lost) is nats_zio.DisconnectedError
@@ -194,31 +195,26 @@ def left_behind(outbound: Outbound, errors: zio.Channel[BaseException], error: B
     if not (isinstance(outbound.lines, InterruptedLines) and not outbound.lines.first):
         outbound.lines.extend(LATER)  # by somebody who has not heard of it yet
     outbound.accepted += 4
-    assert outbound.disconnected() == (2, 6)
+    assert outbound.disconnected() == (lost_msgs, 3 * lost_msgs)
     socket = Socket(100)
     outbound.connected(socket, 1 << 20, [b"SUB a 1\r\n"])  # type: ignore[arg-type]
     outbound.flush()
     assert socket.got == b"SUB a 1\r\nPUB a 4\r\nnext\r\n"
-    assert outbound.accepted_msgs == 3
+    assert outbound.accepted_msgs == lost_msgs + 1
     assert outbound.pending == 0
 
 
 @INTERRUPTIONS
 @pytest.mark.parametrize("room", [0, 5, 100], ids=["before", "in a frame", "after"])
 def test_what_a_signal_handler_raises_in_a_write_is_raised_and_ends_the_connection(
-    error: BaseException, room: int
+    error: BaseException, room: int, background_runtime: zio.Runtime
 ) -> None:
-    def main() -> None:
-        errors = zio.Channel[BaseException](1)
-        outbound = Outbound(here().loop, 8 << 20, errors.try_send)
-        outbound.connected(Interrupted(room, error), 1 << 20, [])  # type: ignore[arg-type]
-        outbound.lines.extend((b"PUB a 3", b"one"))
-        outbound.accepted += 3
-        with pytest.raises(type(error)):
-            outbound.append_from_thread(b"PUB a 3", b"two", at_once=True)
-        left_behind(outbound, errors, error)
-
-    zio.run(main)
+    errors = zio.Channel[BaseException](1)
+    outbound = Outbound(background_runtime.loop, 8 << 20, errors.try_send)
+    background_runtime.call(outbound.connected, Interrupted(room, error), 1 << 20, [])
+    with pytest.raises(type(error)):
+        outbound.append_from_thread(b"PUB a 3", b"one", at_once=True)
+    background_runtime.call(left_behind, outbound, errors, error, 1)
 
 
 def test_what_was_left_of_a_frame_is_not_sent_again_if_writing_it_is_interrupted() -> None:
@@ -235,7 +231,7 @@ def test_what_was_left_of_a_frame_is_not_sent_again_if_writing_it_is_interrupted
         socket.error, outbound._draining = error, False
         with pytest.raises(KeyboardInterrupt):
             outbound.flush()
-        left_behind(outbound, errors, KeyboardInterrupt())
+        left_behind(outbound, errors, KeyboardInterrupt(), 2)
 
     zio.run(main)
 
@@ -261,20 +257,15 @@ class InterruptedLines(list[bytes]):
 @INTERRUPTIONS
 @pytest.mark.parametrize("first", [True, False], ids=["before", "after"])
 def test_an_interruption_while_a_batch_is_taken_from_the_queue_counts_it_once(
-    error: BaseException, first: bool
+    error: BaseException, first: bool, background_runtime: zio.Runtime
 ) -> None:
-    def main() -> None:
-        errors = zio.Channel[BaseException](1)
-        outbound = Outbound(here().loop, 8 << 20, errors.try_send)
-        outbound.lines = outbound._kept._lines = InterruptedLines(error, first=first)
-        outbound.connected(Socket(100), 1 << 20, [])  # type: ignore[arg-type]
-        outbound.lines.extend((b"PUB a 3", b"one"))
-        outbound.accepted += 3
-        with pytest.raises(type(error)):
-            outbound.append_from_thread(b"PUB a 3", b"two", at_once=True)
-        left_behind(outbound, errors, error)
-
-    zio.run(main)
+    errors = zio.Channel[BaseException](1)
+    outbound = Outbound(background_runtime.loop, 8 << 20, errors.try_send)
+    outbound.lines = outbound._kept._lines = InterruptedLines(error, first=first)
+    background_runtime.call(outbound.connected, Socket(100), 1 << 20, [])
+    with pytest.raises(type(error)):
+        outbound.append_from_thread(b"PUB a 3", b"one", at_once=True)
+    background_runtime.call(left_behind, outbound, errors, error, 1)
 
 
 def test_an_error_of_the_socket_keeps_what_was_not_written() -> None:
@@ -287,5 +278,69 @@ def test_an_error_of_the_socket_keeps_what_was_not_written() -> None:
         assert errors.recv(timeout=10) is error
         assert outbound.disconnected() == (0, 0)
         assert outbound.lines == [b"PUB a 3", b"one"]
+
+    zio.run(main)
+
+
+def test_an_odd_error_of_a_stream_in_the_home_loop_ends_the_connection_and_not_the_run() -> None:
+    """Nobody called who could be given it; and it may have come after the bytes had gone out."""
+
+    def main() -> None:
+        errors = zio.Channel[BaseException](1)
+        error = RuntimeError("a codec")
+        outbound = Outbound(here().loop, 8 << 20, errors.try_send)
+        outbound.connected(Interrupted(100, error), 1 << 20, [])  # type: ignore[arg-type]
+        publish(outbound, b"one")
+        outbound.flush()
+        assert errors.recv(timeout=10) is error
+        assert outbound.disconnected() == (1, 3)
+
+    zio.run(main)
+
+
+def test_an_odd_error_of_a_stream_in_another_thread_is_the_connections() -> None:
+    """Signal handlers run in the main thread only."""
+
+    def main() -> None:
+        errors = zio.Channel[BaseException](1)
+        error = RuntimeError("a codec")
+        outbound = Outbound(here().loop, 8 << 20, errors.try_send)
+        outbound.connected(Interrupted(0, error), 1 << 20, [])  # type: ignore[arg-type]
+        thread = threading.Thread(target=outbound.append_from_thread, args=(b"PUB a 3", b"one", True))
+        thread.start()
+        thread.join()
+        assert errors.recv(timeout=10) is error
+        assert outbound.disconnected() == (0, 0)
+        assert outbound.lines == [b"PUB a 3", b"one"]
+
+    zio.run(main)
+
+
+def test_an_interruption_where_the_socket_is_full_leaves_nobody_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
+    def main() -> None:
+        loop = here().loop
+        errors = zio.Channel[BaseException](1)
+        outbound = Outbound(loop, 8 << 20, errors.try_send)
+        outbound.connected(Socket(5), 1 << 20, [])  # type: ignore[arg-type]
+        post = type(loop).post
+
+        def interrupted(self: Any, fn: Any, *args: Any, **options: Any) -> None:
+            if fn == outbound._start_draining:
+                monkeypatch.undo()
+                raise KeyboardInterrupt
+            post(self, fn, *args, **options)
+
+        monkeypatch.setattr(type(loop), "post", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            outbound.append_from_thread(b"PUB a 3", b"one", at_once=True)
+        errors.recv(timeout=10)
+        outbound.disconnected()
+        socket = Socket(5)
+        outbound.connected(socket, 1 << 20, [])  # type: ignore[arg-type]
+        publish(outbound, b"two")
+        outbound.flush()
+        socket.give(100)
+        zio.testing.wait_all_parked()
+        assert socket.got == b"PUB a 3\r\ntwo\r\n"
 
     zio.run(main)

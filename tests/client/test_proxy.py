@@ -520,3 +520,16 @@ def test_the_function_has_the_time_of_connect_timeout() -> None:
         assert isinstance(error, nats_zio.TimeoutError)
 
     simulated(test)
+
+
+def test_what_a_dialer_raises_keeps_its_own_cause() -> None:
+    def dial(host: str, port: int) -> Any:
+        raise ConnectionError("no way") from KeyError("the reason")
+
+    def main() -> None:
+        with pytest.raises(nats_zio.NoServersError) as caught:
+            nats_zio.connect("nats://any.where", proxy=dial)
+        (error,) = caught.value.errors.values()
+        assert isinstance(error.__cause__, KeyError)
+
+    zio.run(main)

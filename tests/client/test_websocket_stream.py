@@ -15,6 +15,7 @@ from wsproto.events import CloseConnection
 
 import zio
 from nats_zio.errors import WebSocketError
+from nats_zio.transport.leftover import Leftover
 from nats_zio.transport.websocket import WRITE_SIZE
 from tests.client.websockets import (
     BINARY,
@@ -31,6 +32,7 @@ from tests.client.websockets import (
     in_time,
     websocket_pair,
 )
+from zio.lowlevel import here
 from zio.testing import memory_stream_pair, wait_all_parked
 
 T = TypeVar("T")
@@ -653,3 +655,36 @@ def no_unhandled(caplog: pytest.LogCaptureFixture) -> Iterator[None]:
     """No task of a stream ends in an error that only the log sees."""
     yield
     assert not [record for record in caplog.records if record.levelname == "ERROR"]
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt(), RuntimeError("an alarm")], ids=["Control-C", "alarm"])
+def test_what_a_signal_handler_raises_amid_a_frame_is_raised_and_nothing_follows(error: BaseException) -> None:
+    class Raw:
+        def send_some(self, data: bytes) -> int:
+            raise error
+
+    def main() -> None:
+        out = Leftover(Raw(), here().loop, threading.Lock(), bytes)  # type: ignore[arg-type]
+        with pytest.raises(type(error)):
+            out.send(b"a frame")
+        assert isinstance(out.error, ConnectionAbortedError)
+
+    zio.run(main)
+
+
+def test_what_a_signal_handler_raises_amid_the_second_frame_of_a_message_is_raised_too() -> None:
+    def main() -> None:
+        stream, _peer = websocket_pair(4 * WRITE_SIZE)
+        send, calls = stream._raw.send_some, []
+
+        def interrupted(data: bytes) -> int:
+            calls.append(data)
+            if len(calls) == 2:
+                raise RuntimeError("an alarm")
+            return send(data)
+
+        stream._raw.send_some = interrupted  # type: ignore[method-assign, assignment]
+        with pytest.raises(RuntimeError, match="an alarm"):
+            stream.send_some(bytes(2 * WRITE_SIZE))
+
+    zio.run(main)

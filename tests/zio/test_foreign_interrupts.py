@@ -109,8 +109,45 @@ def test_control_c_is_raised_a_moment_later_whatever_runs_then(interrupted: Call
 
 
 @pytest.mark.usefixtures("control_c")
+def test_control_c_comes_also_if_the_loop_has_ended_meanwhile(interrupted: Callable[[BaseException], None]) -> None:
+    interrupted(KeyboardInterrupt())
+    assert zio.background().call(lambda: 5) == 5
+    zio.background().close()
+    with pytest.raises(KeyboardInterrupt):
+        time.sleep(60)
+
+
+@pytest.mark.usefixtures("control_c")
+def test_a_keyboard_interrupt_of_another_signals_handler_sends_no_control_c(
+    interrupted: Callable[[BaseException], None],
+) -> None:
+    """Which may be ignored here, or end the process."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    interrupted(KeyboardInterrupt())
+    assert zio.background().call(lambda: 5) == 5
+    for thread in threading.enumerate():
+        if isinstance(thread, threading.Timer):
+            thread.join()
+    with pytest.raises(KeyboardInterrupt):
+        zio.sleep(0)
+
+
+def a_wait() -> None:
+    """In the loop itself."""
+
+
+def a_call() -> None:
+    zio.background().call(int)
+
+
+def an_edit() -> None:
+    zio.background().statistics()
+
+
+@pytest.mark.usefixtures("control_c")
+@pytest.mark.parametrize("first", [a_wait, a_call, an_edit])
 def test_a_task_of_another_loop_keeps_what_it_took_and_has_control_c_at_its_next_call(
-    monkeypatch: pytest.MonkeyPatch,
+    monkeypatch: pytest.MonkeyPatch, first: Callable[[], None]
 ) -> None:
     channel: zio.Channel[int] = zio.Channel(1)
     background = zio.background()
@@ -137,7 +174,8 @@ def test_a_task_of_another_loop_keeps_what_it_took_and_has_control_c_at_its_next
         sender.start()
         item = channel.recv()
         try:
-            zio.sleep(0)
+            first()
+            zio.sleep(30)
         except KeyboardInterrupt:
             return item, "Control-C"
         finally:

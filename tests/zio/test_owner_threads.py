@@ -5,6 +5,7 @@ from __future__ import annotations
 import _thread
 import re
 import threading
+import time
 from typing import Protocol
 
 import pytest
@@ -12,6 +13,9 @@ import pytest
 import zio
 from tests.zio.helpers_outside import parked_calls
 from tests.zio.test_fork import Child
+from zio._core import foreign
+from zio._core.thread_holder import ThreadHolder, _EndOfThread
+from zio.lowlevel import Loop, here
 from zio.testing import wait_all_parked
 
 
@@ -208,3 +212,45 @@ def test_a_forked_child_in_which_the_owner_is_not_breaks_nothing_in_the_parent()
         owner.end()
 
     zio.run(main)
+
+
+def test_a_thread_that_is_about_to_end_can_still_wake_those_who_wait_for_its_lock(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """It is no longer in the list of threads, and has not told yet: no Deadlock."""
+    monkeypatch.setattr(foreign, "another_thread_could_wake_us", lambda: False)
+
+    def main() -> None:
+        lock = zio.Lock()
+        thread = Holding(lock)
+        thread.taken()
+        waiting = zio.spawn(lock.acquire)
+        ending = threading.Thread(target=end_when_idle, args=(thread, here().loop))
+        ending.start()
+        with pytest.raises(zio.BrokenLock):
+            waiting.join()
+        ending.join()
+
+    def end_when_idle(thread: Holding, loop: Loop) -> None:
+        while not loop.inbox.asleep:
+            time.sleep(0.001)
+        thread.end()
+
+    zio.run(main)
+
+
+def test_at_the_exit_of_the_interpreter_nobody_is_told() -> None:
+    """Threads were stopped, perhaps while they held a lock that telling needs."""
+    told = []
+
+    class Watch:
+        def thread_ended(self, thread: ThreadHolder) -> None:
+            told.append(thread)
+
+    holder = ThreadHolder()
+    holder.watch(Watch())
+    end = _EndOfThread(holder)
+    end.__del__(exiting=lambda: True)  # type: ignore[call-arg]
+    assert not told
+    del end
+    assert told == [holder]

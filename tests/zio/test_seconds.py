@@ -100,6 +100,7 @@ CALLS: dict[str, Callable[[Any], object]] = {
 }
 
 
+@pytest.mark.usefixtures("in_order")
 @pytest.mark.parametrize("wrong", WRONG, ids=repr)
 @pytest.mark.parametrize("name", CALLS)
 def test_in_a_task(name: str, wrong: Any) -> None:

@@ -821,6 +821,7 @@ def test_a_task_that_has_ended_keeps_neither_function_nor_arguments_nor_context(
     zio.run(main)
 
 
+@pytest.mark.usefixtures("in_order")
 @pytest.mark.usefixtures("no_gc")
 def test_a_task_that_was_cancelled_keeps_nothing_of_where_it_was() -> None:
     """T11: neither of the wait that its cancel ended nor of what was being handled then."""

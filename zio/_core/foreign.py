@@ -9,11 +9,11 @@ operation has completed, its result comes first.
 
 from __future__ import annotations
 
-import _thread
 import signal
 import sys
 import threading
 import warnings
+from contextlib import suppress
 from contextvars import copy_context
 from time import monotonic
 from typing import TYPE_CHECKING, Any, Protocol
@@ -22,6 +22,7 @@ from greenlet import getcurrent
 
 from .errors import BlockingNotAllowed, Cancelled, RuntimeClosed
 from .fiber import Fiber
+from .interrupts import interrupt_main
 from .scope_tree import Holder
 from .seconds import seconds_after
 from .thread_holder import ThreadHolder, current_holder, thread_holder
@@ -156,20 +157,13 @@ class ForeignCall:
         finally:
             holder.blocked = None
         if interruption is not None:
-            if self.error is not None:
-                raise interruption
-            self._raise_later(holder, interruption)
+            try:
+                if self.error is not None:
+                    raise interruption
+                _raise_later(holder, interruption)
+            finally:
+                del interruption  # no cycle through its traceback
         return self._outcome()
-
-    def _raise_later(self, holder: ThreadHolder, interruption: BaseException) -> None:
-        """The operation has completed all the same, and may have taken something: so its caller gets the result.
-
-        What came between is raised by the thread's next blocking call; Control-C in any case, a moment later.
-        """
-        if isinstance(interruption, KeyboardInterrupt) and not self.loop.closed:
-            self.loop.post(_interrupt_again, self.loop, optional=True)
-        else:
-            holder.pending = interruption
 
     def wait_in_task(self, fiber: Fiber) -> Any:
         loop = fiber.loop
@@ -182,8 +176,7 @@ class ForeignCall:
                 self.loop.post(self._interrupt_at_home, optional=True)
                 self._await_outcome(loop, fiber)
                 if waiter.state == FAILED and isinstance(waiter.value, KeyboardInterrupt) and self.error is None:
-                    loop.interrupted = True  # the result counts, see _raise_later: the next blocking call raises it
-                    loop.budget = 0
+                    interrupt_main(loop)  # the result counts, see _raise_later
                 elif waiter.state != CANCELLED:
                     raise waiter.value
         finally:
@@ -231,26 +224,30 @@ class ForeignEdit(ForeignCall):
 INTERRUPT_AGAIN = 0.01  # seconds: by then the caller has what its call returned
 
 
-def _interrupt_again(loop: Loop) -> None:
-    loop.timers.push(loop.clock.now() + INTERRUPT_AGAIN, _InterruptAgain())
+def _raise_later(holder: ThreadHolder, interruption: BaseException) -> None:
+    """An interrupted operation has completed all the same, and may have taken something: its caller gets the result.
+
+    What came between is raised by the thread's next blocking call; Control-C also without one, a moment later.
+    """
+    holder.pending = interruption
+    if isinstance(interruption, KeyboardInterrupt):
+        timer = threading.Timer(INTERRUPT_AGAIN, _interrupt_again, (holder, interruption))
+        timer.daemon = True
+        with suppress(RuntimeError):  # no more threads: then there is the next blocking call
+            timer.start()
 
 
-class _InterruptAgain:
-    """An entry in a loop's heap of timers: Control-C for the main thread, which had one it could not be given."""
+def _interrupt_again(holder: ThreadHolder, interruption: KeyboardInterrupt) -> None:
+    """Control-C for the main thread, unless it was raised there meanwhile.
 
-    __slots__ = ()
-
-    sleeping = True  # for the timer heap: it fires at once
-
-    def alive(self, deadline: float) -> bool:
-        return True
-
-    def expire(self) -> None:
-        ident = threading.main_thread().ident
-        if ident is not None and hasattr(signal, "pthread_kill"):
-            signal.pthread_kill(ident, signal.SIGINT)  # a real one, so that it ends a wait in the system too
-        else:
-            _thread.interrupt_main()
+    Only where it means KeyboardInterrupt: the first one may have come from a handler of another signal.
+    """
+    ident = threading.main_thread().ident
+    if holder.pending is not interruption or ident is None:
+        return
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler and hasattr(signal, "pthread_kill"):
+        holder.pending = None
+        signal.pthread_kill(ident, signal.SIGINT)  # a real one, so that it ends a wait in the system too
 
 
 def _waker(loop: Loop, waiter: Waiter) -> Callable[[], None]:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import signal
 import threading
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from greenlet import getcurrent
@@ -87,21 +88,26 @@ class InterruptHandler:
         if type(current) is Fiber and current.task is main and not _inside_runtime(frame):
             raise KeyboardInterrupt
         # If the main task has ended, what is left may end in order, and then the run raises it.
-        loop.interrupted = True
-        loop.budget = 0
-        loop.urgent(self._deliver)
+        interrupt_main(loop)
 
-    def _deliver(self) -> None:
-        """In the hub: end the main task's wait; if it is in none just now, look again at the next poll."""
-        loop = self._loop
-        main = loop.main
-        if not loop.interrupted or main is None or main.done:
-            return
-        waiter = main.fiber.waiter if main.fiber is not None else None
-        if waiter is not None and waiter.fail(KeyboardInterrupt()):
-            loop.interrupted = False
-        else:
-            loop.urgent(self._deliver)
+
+def interrupt_main(loop: Loop) -> None:
+    """Have the main task's next blocking call, or the wait it is in, raise KeyboardInterrupt. In the loop's thread."""
+    loop.interrupted = True
+    loop.budget = 0
+    loop.urgent(partial(_deliver, loop))
+
+
+def _deliver(loop: Loop) -> None:
+    """In the hub: end the main task's wait; if it is in none just now, look again at the next poll."""
+    main = loop.main
+    if not loop.interrupted or main is None or main.done:
+        return
+    waiter = main.fiber.waiter if main.fiber is not None else None
+    if waiter is not None and waiter.fail(KeyboardInterrupt()):
+        loop.interrupted = False
+    else:
+        loop.urgent(partial(_deliver, loop))
 
 
 def _inside_runtime(frame: FrameType | None) -> bool:

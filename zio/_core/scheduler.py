@@ -32,6 +32,7 @@ from .scope_tree import ScopeNode
 from .seconds import check_seconds
 from .shuffled import ShuffledQueue
 from .task import RAISED, RETURNED, Task, inherited_context
+from .thread_holder import watched_threads
 from .timers import Timers
 from .waiter import CANCELLED, FAILED, TIMED_OUT, WOKEN, Waiter
 
@@ -524,6 +525,8 @@ class Loop:
     def _deadlocked(self) -> bool:
         if self.jobs or self.inbox.watched or foreign.another_thread_could_wake_us():
             return False
+        if any(thread.ident != self.thread_id for thread in list(watched_threads)):
+            return False  # the end of one breaks a lock
         return not self.inbox  # looked at last: what is gone by now may have left something
 
     def has_work(self) -> bool:

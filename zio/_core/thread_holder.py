@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 from time import monotonic
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from greenlet import getcurrent
 
 from .scope_tree import Holder, ScopeNode, spread_cancel
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 
 class Blocked(Protocol):
@@ -25,12 +29,14 @@ class ThreadWatch(Protocol):
 
 # The plain threads in a scope, or cancelled. Empty, as it mostly is, a hot call need not look its thread up.
 threads_in_scopes: set[ThreadHolder] = set()
+# Those whose end somebody wants to know of. One may be gone from the list of threads, and not have told yet.
+watched_threads: set[ThreadHolder] = set()
 
 
 class ThreadHolder(Holder):
     """The place of a plain thread in the cancel tree, and its identity as owner of locks."""
 
-    __slots__ = ("blocked", "ended", "loop", "name", "pending", "watches")
+    __slots__ = ("blocked", "ended", "ident", "loop", "name", "pending", "watches")
 
     def __init__(self) -> None:
         super().__init__()
@@ -39,14 +45,30 @@ class ThreadHolder(Holder):
         self.blocked: Blocked | None = None
         self.pending: BaseException | None = None  # what interrupted a call that had completed all the same
         self.name = threading.current_thread().name
+        self.ident = threading.get_ident()
         self.ended = False
         self.watches: set[ThreadWatch] = set()  # told when it ends
+
+    def watch(self, watch: ThreadWatch) -> bool:
+        """Have ``watch`` told when this thread ends; False if it has, then it may be told or not."""
+        self.watches.add(watch)
+        watched_threads.add(self)
+        if self.ended:  # meanwhile
+            watched_threads.discard(self)
+        return not self.ended
+
+    def unwatch(self, watch: ThreadWatch) -> None:
+        """Never mind."""
+        self.watches.discard(watch)
+        if not self.watches:
+            watched_threads.discard(self)
 
     def thread_has_ended(self) -> None:
         self.ended = True  # first: who begins to watch looks at it afterwards
         watches, self.watches = self.watches, set()
         for watch in list(watches):
             watch.thread_ended(self)
+        watched_threads.discard(self)  # last: until they are told, somebody may be woken by that
 
     def now(self) -> float:
         return monotonic()
@@ -115,8 +137,11 @@ class _EndOfThread:
     def __init__(self, holder: ThreadHolder) -> None:
         self._holder = holder
 
-    def __del__(self) -> None:
-        self._holder.thread_has_ended()
+    def __del__(self, exiting: Callable[[], bool] = sys.is_finalizing) -> None:
+        # At the exit of the interpreter the data of all threads go, also of those that were stopped while they held
+        # the very lock that telling would need. (A default, since globals may be gone by then.)
+        if not exiting():
+            self._holder.thread_has_ended()
 
 
 _thread_local = threading.local()

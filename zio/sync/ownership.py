@@ -46,8 +46,7 @@ class OwnerWatch(Waiter):
     def stand_by(self, owner: Task[Any] | ThreadHolder) -> None:
         """Have the lock told when ``owner`` ends; at once if it has."""
         if isinstance(owner, ThreadHolder):
-            owner.watches.add(self)
-            if owner.ended:  # meanwhile, so it may have missed this one; being told twice does no harm
+            if not owner.watch(self):  # being told twice does no harm
                 self.wake(None, owner)
             return
         if owner.loop.is_here():
@@ -72,7 +71,7 @@ class OwnerWatch(Waiter):
     def stand_down(self, owner: Task[Any] | ThreadHolder) -> None:
         """The owner has released the lock, or nobody else wants it."""
         if isinstance(owner, ThreadHolder):
-            owner.watches.discard(self)
+            owner.unwatch(self)
             return
         if owner.loop.is_here():
             owner.select_disarm(self)
