@@ -71,8 +71,10 @@ class Recorder:
         self.socket = socket.create_connection(("127.0.0.1", port))
         fields = {"verbose": False, "pedantic": False, "headers": True, "no_responders": True, "protocol": 1, **options}
         self.until(b"\r\n")
-        self.send(b"CONNECT " + json.dumps(fields).encode() + b"\r\n")
-        self.sync()
+        start = len(self.received)
+        # At once: a server that refuses would reset the connection, with what it has said, because of a later PING.
+        self.send(b"CONNECT " + json.dumps(fields).encode() + b"\r\nPING\r\n")
+        self.until(b"PONG\r\n", start)
 
     def send(self, data: bytes) -> None:
         self.socket.sendall(data)
