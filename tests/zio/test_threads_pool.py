@@ -446,8 +446,14 @@ def test_a_job_that_begins_when_its_caller_was_cancelled_already_is_cancelled_to
     def main() -> None:
         pool = here().loop.runtime.pool
         pool._max = 1
-        release = threading.Event()
-        blocker = zio.spawn(zio.to_thread, release.wait)
+        begun, release = threading.Event(), threading.Event()
+
+        def block() -> None:
+            begun.set()
+            release.wait()
+
+        blocker = zio.spawn(zio.to_thread, block)
+        _started(begun)
         task = zio.spawn(zio.to_thread, zio.from_thread, zio.Channel[int]().recv)
         while not pool.numbers()[0]:
             zio.sleep(0.001)
