@@ -22,12 +22,14 @@ from ._core import (
     edit_elsewhere,
     here,
     inner_packages,
+    log_later,
     refuse_to_block_here,
     runtime_here,
     thread_holder,
     threads_in_scopes,
     wait_done,
     wait_in_thread,
+    wait_logged,
     waits_on,
 )
 
@@ -50,11 +52,13 @@ __all__ = [
     "edit_elsewhere",
     "here",
     "inner_packages",
+    "log_later",
     "refuse_to_block_here",
     "runtime_here",
     "thread_holder",
     "threads_in_scopes",
     "wait_done",
     "wait_in_thread",
+    "wait_logged",
     "waits_on",
 ]

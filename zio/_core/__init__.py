@@ -32,6 +32,7 @@ from .foreign import (
 )
 from .homed import Homed
 from .instruments import Instrument
+from .log_lines import log_later, wait_logged
 from .poller import READ, WRITE, Pollable
 from .pool import Job, worker_loop
 from .runtime import Runtime, background, run, runtime_here, wait_done
@@ -91,6 +92,7 @@ __all__ = [
     "here",
     "inherited_context",
     "inner_packages",
+    "log_later",
     "move_on_after",
     "refuse_to_block_here",
     "run",
@@ -102,6 +104,7 @@ __all__ = [
     "threads_in_scopes",
     "wait_done",
     "wait_in_thread",
+    "wait_logged",
     "waits_on",
     "worker_loop",
 ]
