@@ -332,6 +332,8 @@ class Loop:
         """The slow path of every blocking call, taken when the budget is spent. True if others have run."""
         if self.forked:
             self.check_usable()
+        if fiber.waiter is not None:  # of a finalizer, say, in the middle of a wait: which is what lets others run
+            return False
         if self.deferred and (error := self.deferred.pop(fiber.task, None)) is not None:  # type: ignore[arg-type]
             raise error
         if fiber.cancelled:
@@ -375,7 +377,7 @@ class Loop:
             budget = self.budget
         self.budget = budget - 1
         ready = self.ready
-        if ready:
+        if ready and fiber.waiter is None:
             try:
                 ready.append(fiber)
                 item = ready[0]
