@@ -126,7 +126,9 @@ def _sleep_in_thread(seconds: float) -> None:
     until = seconds_after(time.monotonic(), seconds, "the time to sleep")
     holder.raise_pending()
     asleep = _ThreadSleep()
-    with holder.blocked_in(asleep):
+    waits = holder.about_to_wait()
+    waits.append(asleep)
+    try:
         while True:
             left = holder.check_deadlines()
             if holder.scope.cancelled:
@@ -135,6 +137,9 @@ def _sleep_in_thread(seconds: float) -> None:
             if rest <= 0:
                 return
             asleep.wait(rest if left is None else min(rest, left))
+    finally:
+        if asleep in waits:
+            waits.remove(asleep)
 
 
 class _ThreadSleep:

@@ -1827,7 +1827,14 @@ NOT_BLOCKING = {
     *("net.stream.Stream.discard_received", "net.sockets.SocketStream.discard_received"),  # a part of closing TLS
     *("net.tls.TLSStream.discard_received", "testing.sim.stream.SimStream.discard_received"),
     *("net.stream.Stream.lend", "net.sockets.SocketStream.lend"),  # gives a task nothing
-    *("net.stream.Stream.end_loan", "net.sockets.SocketStream.end_loan"),
+    *(
+        "net.stream.Stream.end_loan",
+        "net.sockets.SocketStream.end_loan",
+        "net.lending.Loan.begin",
+        "net.lending.Loan.end",
+    ),
+    *("net.stream.Stream.send_noted", "net.sockets.SocketStream.send_noted"),
+    *("net.polled.PolledSocket.register", "net.polled.PolledSocket.close_for_good"),
     *each_of("net.lending.Loan", "wait peek skip"),  # which no task ever has
     *("net.polled.PolledSocket.wait_readable", "net.polled.PolledSocket.wait_writable"),  # parts of recv and send
     *("net.stream.Stream.__enter__", "net.stream.Stream.__exit__"),

@@ -167,7 +167,9 @@ class ForeignCall:
     def wait_in_thread(self, holder: ThreadHolder) -> Any:
         interruption: BaseException | None = None
         posted = False
-        with holder.blocked_in(self):
+        waits = holder.about_to_wait()
+        waits.append(self)
+        try:
             while True:
                 try:
                     if not posted:
@@ -188,6 +190,9 @@ class ForeignCall:
                     if self._done:  # the lock may be ours already, and nobody would release it again
                         break
                     self.interrupt()
+        finally:
+            if self in waits:
+                waits.remove(self)
         if interruption is not None:
             try:
                 if self.error is not None:
@@ -419,7 +424,9 @@ def wait_in_thread(latch: Latch, timeout: float | None) -> bool:
     holder = thread_holder()
     holder.raise_pending()
     until = None if timeout is None else seconds_after(monotonic(), timeout, "a timeout")
-    with holder.blocked_in(latch):
+    waits = holder.about_to_wait()
+    waits.append(latch)
+    try:
         while not latch.settled:
             if holder.scope is holder and not holder.cancelled:  # nothing to obey
                 seconds = threading.TIMEOUT_MAX if until is None else until - monotonic()
@@ -435,3 +442,6 @@ def wait_in_thread(latch: Latch, timeout: float | None) -> bool:
                 return False
             latch.wait(min(x for x in (left, rest, threading.TIMEOUT_MAX) if x is not None))
         return True
+    finally:
+        if latch in waits:
+            waits.remove(latch)
