@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from itertools import count
 from typing import Any, Protocol, runtime_checkable
 
 from greenlet import getcurrent
@@ -25,7 +24,6 @@ from ._core import (
 )
 
 _UNSET: Any = object()
-_turns = count()
 
 
 @runtime_checkable
@@ -60,8 +58,8 @@ def select(*sources: Any, timeout: float | None = None, priority: bool = False, 
 
     Sources are channels (receive), ``channel.send_op(item)``, broadcast receivers, tasks, futures, groups, events and
     ``Notify`` (value True), subscriptions, signal receivers and :func:`after`. If several
-    are ready they take turns; with ``priority`` the first in argument order wins. The losers are untouched: nothing is
-    taken from them.
+    are ready they take turns, in no particular order, so that none starves; with ``priority`` the first in argument
+    order wins. The losers are untouched: nothing is taken from them.
 
     ``timeout`` in seconds: TimeoutError when it passes. A closed source raises ChannelClosed with ``.source``
     set, a failed task or future its error. A cancel ends the wait and takes nothing.
@@ -105,8 +103,9 @@ def _select_here(
         loop.checkpoint(fiber)
     else:
         loop.budget -= 1
-    at = 0 if priority else next(_turns) % len(entries)
-    for key, source in entries[at:] + entries[:at]:
+    # By chance: any rule of turns has a pattern of selects, by one task or by several, in which a source starves.
+    at = 0 if priority else int(loop.runtime.random.random() * len(entries))
+    for key, source in entries[at:] + entries[:at] if at else entries:
         if source.select_ready():
             try:
                 return key, source.select_take()

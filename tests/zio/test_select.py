@@ -29,19 +29,51 @@ def test_priority_takes_the_first_ready_in_the_order_given() -> None:
     zio.run(main)
 
 
+def channels_with(count: int, *, items: int) -> list[Channel[int]]:
+    channels = [Channel[int](items) for _ in range(count)]
+    for channel in channels:
+        for item in range(items):
+            channel.send(item)
+    return channels
+
+
 def test_ready_sources_take_turns() -> None:
     """T34: nobody starves."""
 
     def main() -> None:
-        channels = [Channel[int](100) for _ in range(3)]
+        channels = channels_with(3, items=600)
+        winners = [select(*channels)[0] for _ in range(600)]
         for channel in channels:
-            for item in range(100):
-                channel.send(item)
-        winners = [select(*channels)[0] for _ in range(30)]
-        for channel in channels:
-            assert winners.count(channel) == 10
+            assert 150 < winners.count(channel) < 250
 
-    zio.run(main)
+    zio.Runtime(seed=1).run(main)
+
+
+@pytest.mark.parametrize("pattern", ["by turns", "the second when the first has won"])
+def test_no_source_starves_whatever_else_the_task_selects_on(pattern: str) -> None:
+    def main() -> None:
+        first, second, third, fourth = channels = channels_with(4, items=600)
+        served = dict.fromkeys(channels, 0)
+        for _ in range(600):
+            winner = select(first, second)[0]
+            served[winner] += 1
+            if pattern == "by turns" or winner is first:
+                served[select(third, fourth)[0]] += 1
+        assert min(served.values()) > 70, served.values()
+
+    zio.Runtime(seed=1).run(main)
+
+
+def test_who_is_served_depends_on_the_seed_alone() -> None:
+    def main() -> list[int]:
+        channels = channels_with(3, items=100)
+        return [channels.index(select(*channels)[0]) for _ in range(100)]
+
+    def winners(seed: int) -> list[int]:
+        return zio.Runtime(seed=seed).run(main)
+
+    assert winners(1) == winners(1)
+    assert winners(1) != winners(2)
 
 
 def test_a_named_source_is_told_by_its_name() -> None:
