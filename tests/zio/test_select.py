@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from contextlib import ExitStack
 from typing import Any
 
@@ -131,6 +132,51 @@ def test_after_completes_at_its_time_and_stays_ready() -> None:
     run_virtual(main)
 
 
+def test_after_made_before_a_run_counts_from_there() -> None:
+    tick = zio.after(100)
+
+    def main() -> float:
+        assert select(Event(), tick)[0] is tick
+        assert select(tick)[0] is tick  # it stays ready
+        return zio.now()
+
+    assert 90 < run_virtual(main) <= 100
+
+
+def test_what_is_left_of_after_is_waited_for_in_the_next_run() -> None:
+    def first() -> zio.selecting.After:
+        tick = zio.after(100)
+        with pytest.raises(TimeoutError):
+            select(tick, timeout=40)
+        return tick
+
+    def second(tick: zio.selecting.After) -> float:
+        select(tick)
+        return zio.now()
+
+    tick = run_virtual(first)
+    assert run_virtual(second, tick) == 60
+
+
+def test_after_is_felt_in_every_loop_that_waits_for_it() -> None:
+    both_wait = threading.Barrier(2)
+
+    def main(tick: zio.selecting.After) -> bool:
+        zio.spawn(zio.to_thread, both_wait.wait, 10)
+        return select(zio.Channel[int](), tick)[0] is tick
+
+    def another_run() -> None:
+        felt.append(zio.run(main, tick))
+
+    felt: list[bool] = []
+    tick = zio.after(0.3)
+    thread = threading.Thread(target=another_run, daemon=True)
+    thread.start()
+    felt.append(zio.run(main, tick))
+    thread.join(10)
+    assert felt == [True, True]
+
+
 # The losers.
 
 
@@ -160,7 +206,7 @@ def test_losers_have_nobody_waiting_left() -> None:
             assert len(queue.items) == 0
         assert not broadcast._awaited
         assert task._waiters == []
-        assert moment._waiters == []
+        assert not moment._armed
         gate.set()
 
     zio.run(main)
