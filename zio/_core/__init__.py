@@ -30,6 +30,7 @@ from .foreign import (
     wait_in_thread,
     waits_on,
 )
+from .handlers import arrived_in_child, install_handler, is_installed, put_back
 from .homed import Homed
 from .instruments import Instrument
 from .log_lines import log_later, wait_logged
@@ -82,6 +83,7 @@ __all__ = [
     "Waiter",
     "WouldBlock",
     "WrongLoop",
+    "arrived_in_child",
     "background",
     "call_elsewhere",
     "check_seconds",
@@ -93,7 +95,10 @@ __all__ = [
     "inherited_context",
     "inner_packages",
     "log_later",
+    "install_handler",
+    "is_installed",
     "move_on_after",
+    "put_back",
     "refuse_to_block_here",
     "run",
     "runtime_here",
