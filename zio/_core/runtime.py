@@ -397,16 +397,22 @@ def _seed_of_environment() -> int | None:
 
 
 def refuse_patched_process() -> None:
-    """gevent and eventlet replace threads and epoll when they patch; nothing here can work then."""
+    """gevent and eventlet replace threads, epoll and subprocess when they patch; nothing here can work then."""
     gevent = sys.modules.get("gevent.monkey")
-    if gevent is not None and (gevent.is_module_patched("threading") or gevent.is_module_patched("select")):
-        raise RuntimeError(
-            "zio cannot run in a process patched by gevent.monkey: its threads are greenlets there and "
-            "select.epoll is gone. Start it in a process of its own, or do not patch"
-        )
+    if gevent is not None:
+        _refuse_patches("gevent.monkey", gevent.is_module_patched, threads="threading")
     eventlet = sys.modules.get("eventlet.patcher")
-    if eventlet is not None and (eventlet.is_monkey_patched("thread") or eventlet.is_monkey_patched("select")):
-        raise RuntimeError(
-            "zio cannot run in a process patched by eventlet.monkey_patch: its threads are greenlets there and "
-            "select.epoll is gone. Start it in a process of its own, or do not patch"
-        )
+    if eventlet is not None:
+        _refuse_patches("eventlet.monkey_patch", eventlet.is_monkey_patched, threads="thread")
+
+
+def _refuse_patches(patcher: str, is_patched: Callable[[str], bool], *, threads: str) -> None:
+    if is_patched(threads) or is_patched("select"):
+        what = "its threads are greenlets there and select.epoll is gone"
+    elif is_patched("subprocess"):
+        what = f"its subprocess is another one there, which waits in a loop of {patcher.partition('.')[0]}"
+    else:
+        return
+    raise RuntimeError(
+        f"zio cannot run in a process patched by {patcher}: {what}. Start it in a process of its own, or do not patch"
+    )
