@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from greenlet import getcurrent
 
 from . import foreign
+from .environment import refuse_patched_process, seed_of_environment
 from .errors import Cancelled, RuntimeClosed
 from .fiber import Fiber
 from .instruments import Instrument, add_instrument, remove_instrument, remove_instruments
@@ -78,7 +79,7 @@ class Runtime:
         refuse_patched_process()
         self._on_unhandled = on_unhandled or log_unhandled
         self.random = random.Random(seed)
-        shuffle_seed = seed if seed is not None else _seed_of_environment()
+        shuffle_seed = seed if seed is not None else seed_of_environment()
         self._loop = Loop(
             clock=clock,
             shuffle=None if shuffle_seed is None else random.Random(shuffle_seed),
@@ -381,38 +382,3 @@ def _after_fork_in_child() -> None:
 
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_after_fork_in_child)
-
-
-# The environment.
-
-
-def _seed_of_environment() -> int | None:
-    text = os.environ.get("ZIO_SCHED_SEED", "")
-    if not text:
-        return None
-    try:
-        return int(text)
-    except ValueError:
-        raise ValueError(f"ZIO_SCHED_SEED={text!r}: must be an integer") from None
-
-
-def refuse_patched_process() -> None:
-    """gevent and eventlet replace threads, epoll and subprocess when they patch; nothing here can work then."""
-    gevent = sys.modules.get("gevent.monkey")
-    if gevent is not None:
-        _refuse_patches("gevent.monkey", gevent.is_module_patched, threads="threading")
-    eventlet = sys.modules.get("eventlet.patcher")
-    if eventlet is not None:
-        _refuse_patches("eventlet.monkey_patch", eventlet.is_monkey_patched, threads="thread")
-
-
-def _refuse_patches(patcher: str, is_patched: Callable[[str], bool], *, threads: str) -> None:
-    if is_patched(threads) or is_patched("select"):
-        what = "its threads are greenlets there and select.epoll is gone"
-    elif is_patched("subprocess"):
-        what = f"its subprocess is another one there, which waits in a loop of {patcher.partition('.')[0]}"
-    else:
-        return
-    raise RuntimeError(
-        f"zio cannot run in a process patched by {patcher}: {what}. Start it in a process of its own, or do not patch"
-    )
