@@ -8,6 +8,7 @@ from greenlet import getcurrent
 
 from ._core import (
     FAILED,
+    UNRUN,
     Cancelled,
     CancelScope,
     Fiber,
@@ -15,6 +16,7 @@ from ._core import (
     Waiter,
     WaitQueue,
     call_elsewhere,
+    check_function,
     here,
     inherited_context,
 )
@@ -76,6 +78,11 @@ class TaskGroup:
         RuntimeError when the block has ended. It waits only in a group with a limit: until there are fewer tasks.
         If Cancelled is raised then, the task was not started.
         """
+        try:
+            if fn.__code__.co_flags & UNRUN:
+                check_function("TaskGroup.spawn", "fn", fn)
+        except AttributeError:
+            check_function("TaskGroup.spawn", "fn", fn)
         loop = self._loop()
         if self._places is not None:
             self._take_place(self._places)
@@ -91,6 +98,7 @@ class TaskGroup:
         RuntimeError if it ends, or is cancelled with its group, without having called. A cancel of this call cancels
         the task and waits for its end.
         """
+        check_function("TaskGroup.start", "fn", fn)
         self._loop()
         if self._places is not None:
             self._take_place(self._places)

@@ -30,6 +30,7 @@ from .foreign import (
     wait_in_thread,
     waits_on,
 )
+from .functions import UNRUN, check_function, kind_of_unrun
 from .handlers import arrived_in_child, install_handler, is_installed, put_back
 from .homed import Homed
 from .instruments import Instrument
@@ -51,6 +52,7 @@ __all__ = [
     "NO_LOOP",
     "READ",
     "TIMED_OUT",
+    "UNRUN",
     "WOKEN",
     "WRITE",
     "BlockingNotAllowed",
@@ -86,6 +88,7 @@ __all__ = [
     "arrived_in_child",
     "background",
     "call_elsewhere",
+    "check_function",
     "check_seconds",
     "current_fiber",
     "current_holder",
@@ -97,6 +100,7 @@ __all__ = [
     "log_later",
     "install_handler",
     "is_installed",
+    "kind_of_unrun",
     "move_on_after",
     "put_back",
     "refuse_to_block_here",

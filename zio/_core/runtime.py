@@ -21,6 +21,7 @@ from . import foreign
 from .environment import refuse_patched_process, seed_of_environment
 from .errors import Cancelled, RuntimeClosed
 from .fiber import Fiber
+from .functions import check_function
 from .instruments import Instrument, add_instrument, remove_instrument, remove_instruments
 from .interrupts import InterruptHandler, release_wakeup_fd
 from .log_lines import log_later
@@ -72,8 +73,8 @@ class Runtime:
     ) -> None:
         if threads != 1:
             raise ValueError(f"threads={threads!r}: this version runs one loop per runtime, so it must be 1")
-        if on_unhandled is not None and not callable(on_unhandled):
-            raise TypeError(f"on_unhandled={on_unhandled!r} must be callable")
+        if on_unhandled is not None:
+            check_function("Runtime", "on_unhandled", on_unhandled)
         if clock is not None and not callable(getattr(clock, "now", None)):
             raise TypeError(f"clock={clock!r} must be a clock, such as zio.testing.VirtualClock()")
         refuse_patched_process()
@@ -101,6 +102,7 @@ class Runtime:
 
     def run(self, fn: Callable[..., T], *args: Any) -> T:
         """Run ``fn(*args)`` as the main task; its result, or raise its error. Leaves no task, thread or fd behind."""
+        check_function("Runtime.run", "fn", fn)
         _refuse_nesting()
         if self._state != "new":
             raise RuntimeClosed("a runtime runs once; make a new one")
@@ -147,6 +149,7 @@ class Runtime:
         Before the run has begun it waits for that, too: for ever if nobody calls ``run`` or ``close``. RuntimeClosed
         when it has ended.
         """
+        check_function("Runtime.call", "fn", fn)
         return foreign.call_elsewhere(self._loop, fn, *args)  # type: ignore[no-any-return]
 
     def statistics(self) -> Statistics:
@@ -293,6 +296,7 @@ def run(fn: Callable[..., T], *args: Any, threads: int = 1) -> T:
     When ``fn`` ends, the tasks left over are cancelled and joined. Nothing is left behind: no task, thread
     or file descriptor. ``threads`` must be 1 in this version.
     """
+    check_function("zio.run", "fn", fn)
     _refuse_nesting()  # before a runtime with its descriptors is made for nothing
     return Runtime(threads=threads).run(fn, *args)
 

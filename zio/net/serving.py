@@ -7,7 +7,7 @@ import logging
 from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, Any, Self
 
-from .._core import Closed, Waiter, check_seconds, here, log_later, move_on_after, shield
+from .._core import Closed, Waiter, check_function, check_seconds, here, log_later, move_on_after, shield
 from ..groups import TaskGroup
 from ..sync import Event
 
@@ -52,8 +52,7 @@ class Acceptor(ABC):
         with ``stop_on_error`` it ends the serving, cancels the others and is raised in an ExceptionGroup. When the
         process has no descriptors left that is logged, and connections wait until there are.
         """
-        if not callable(handler):
-            raise TypeError(f"handler={handler!r} must be callable")
+        check_function("serve", "handler", handler)
         if limit is not None and (not isinstance(limit, int) or limit < 1):
             raise ValueError(f"limit={limit!r} must be a whole number, 1 or more, or None")
         check_seconds("grace", grace)
