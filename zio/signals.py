@@ -136,8 +136,7 @@ class SignalReceiver:
         if self.select_ready():
             return self.select_take()
         waiter = Waiter(fiber, self)
-        self._waiters.push(waiter)
-        if not loop.wait(waiter, timeout, self._waiters.discard):
+        if not loop.wait(waiter, timeout, self._waiters.discard, self._waiters.items):
             raise TimeoutError(f"no signal within {timeout} s")
         return self.select_result(waiter)
 

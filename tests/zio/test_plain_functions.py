@@ -125,7 +125,7 @@ def test_no_run_begins_with_it(run: Callable[[Any], object], kind: str) -> None:
 def test_a_runtime_that_was_given_one_may_run_another() -> None:
     runtime = zio.Runtime()
     with pytest.raises(TypeError, match=r"Runtime.run: fn=coroutine is async def"):
-        runtime.run(coroutine)
+        runtime.run(UNFIT["coroutine"][0])
     assert runtime.run(str, "run") == "run"
 
 
