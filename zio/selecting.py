@@ -26,6 +26,8 @@ from ._core import (
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from ._core import Clock
 
 _UNSET: Any = object()
@@ -101,8 +103,14 @@ def _home_of(sources: list[Any]) -> Loop | None:
     found = [getattr(source, "select_home", None) for source in sources]
     homes = {id(loop): loop for loop in found if loop is not None}
     if len(homes) > 1:
-        raise WrongLoop(f"select over sources of {len(homes)} different loops: {sources!r}")
+        raise WrongLoop(f"select over sources of {len(homes)} different loops: {told_with_homes(sources)}")
     return next(iter(homes.values()), None)
+
+
+def told_with_homes(sources: Iterable[Any]) -> str:
+    """The sources and what loops they belong to, for an error."""
+    homes = [(source, getattr(source, "select_home", None)) for source in sources]
+    return ", ".join(f"{source!r} belongs to {home!r}" for source, home in homes if home is not None)
 
 
 def _select_posted(entries: list[tuple[Any, Any]], timeout: float | None, priority: bool) -> tuple[Any, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import threading
 import time
 
@@ -171,6 +172,15 @@ def test_a_task_that_refuses_to_end_delays_the_exit_only_so_long() -> None:
 
 
 # Where it cannot work.
+
+
+def test_a_runtime_tells_which_one_it_is_and_where() -> None:
+    runtime = zio.Runtime()
+    number = re.fullmatch(r"<Runtime (\d+), not begun>", repr(runtime))
+    assert number
+    assert runtime.run(lambda: repr(runtime)) == f"<Runtime {number[1]}, in thread 'MainThread'>"
+    assert repr(runtime) == f"<Runtime {number[1]}, ended>"
+    assert repr(runtime.loop) == f"<loop of Runtime {number[1]}, ended>"
 
 
 @pytest.mark.parametrize(

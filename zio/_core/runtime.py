@@ -13,6 +13,7 @@ import random
 import sys
 import threading
 import weakref
+from itertools import count
 from time import sleep
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -43,6 +44,8 @@ T = TypeVar("T")
 logger = logging.getLogger("zio")
 
 LOOKUP_THREADS = 8
+
+_numbers = count(1)
 
 _live_loops: weakref.WeakSet[Loop] = weakref.WeakSet()
 
@@ -79,6 +82,8 @@ class Runtime:
         if clock is not None and not callable(getattr(clock, "now", None)):
             raise TypeError(f"clock={clock!r} must be a clock, such as zio.testing.VirtualClock()")
         refuse_patched_process()
+        self._number = next(_numbers)
+        self._thread_name = ""  # of the thread it runs in
         self._on_unhandled = on_unhandled or log_unhandled
         self.random = random.Random(seed)
         shuffle_seed = seed if seed is not None else seed_of_environment()
@@ -110,6 +115,7 @@ class Runtime:
         self._state = "running"
         loop = self._loop
         ident = threading.get_ident()
+        self._thread_name = threading.current_thread().name
         loop.thread_id = ident
         loop.hub = getcurrent()
         foreign.loops_by_thread[ident] = loop
@@ -199,6 +205,15 @@ class Runtime:
     def closed(self) -> bool:
         """Whether the run has ended."""
         return self._state == "closed"
+
+    @property
+    def title(self) -> str:
+        """Which one it is, for errors."""
+        state = {"new": "not begun", "closed": "ended"}.get(self._state) or f"in thread {self._thread_name!r}"
+        return f"Runtime {self._number}, {state}"
+
+    def __repr__(self) -> str:
+        return f"<{self.title}>"
 
     # For the packages built on it.
 
