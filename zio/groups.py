@@ -64,6 +64,8 @@ class TaskGroup:
         self._observed = limit is not None  # whether anybody but the block wants to know of a task's end
 
     def __enter__(self) -> Self:
+        if self._fiber is not None:  # before anything changes for the block that it belongs to
+            raise RuntimeError(f"{self!r} has been entered already: each block needs a group of its own")
         try:
             self._fiber = here()
         except RuntimeError:

@@ -815,7 +815,7 @@ def test_a_stream_used_in_a_plain_thread_names_zio_run_and_in_another_loop_is_wr
             for call in calls:
                 with pytest.raises(RuntimeError, match=r"zio\.run"):
                     Thread(call).outcome()
-                loops = r"belongs to <loop of Runtime \d+, in thread 'MainThread'>, <Task main .*> to <loop of Runtime \d+, in "
+                loops = r"to <loop of Runtime \d+, in thread 'MainThread'>, <Task main .*> to <loop of Runtime \d+, in "
                 with pytest.raises(zio.WrongLoop, match=loops):
                     in_other_loop(call).outcome()
             other.send_all(b"untouched")
