@@ -18,6 +18,7 @@ from ._core import (
     WaitQueue,
     call_elsewhere,
     check_function,
+    current_holder,
     here,
     inherited_context,
 )
@@ -195,6 +196,8 @@ class TaskGroup:
         self, exc_type: type[BaseException] | None, exc: BaseException | None, tb: TracebackType | None
     ) -> bool:
         assert self._fiber is not None
+        if getcurrent() is not self._fiber:  # whose wait would this be?
+            raise RuntimeError(f"{self!r} is left in {current_holder()!r}, and was entered in {self._fiber.task!r}")
         scope = self._scope
         if exc is not None and not (isinstance(exc, Cancelled) and scope.cancelled):
             self._failed(exc)

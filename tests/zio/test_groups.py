@@ -94,6 +94,24 @@ def test_a_group_that_is_entered_again_refuses_and_its_block_notices_nothing(by:
     assert zio.run(main) == [0, 1, 2]
 
 
+def test_a_group_that_another_task_leaves_refuses_and_its_block_notices_nothing() -> None:
+    def main() -> bool:
+        group = zio.TaskGroup()
+
+        def leave() -> None:
+            with pytest.raises(RuntimeError, match=r"is left in <Task leaver .*>, and was entered in <Task main"):
+                group.__exit__(None, None, None)
+
+        with group:
+            event = zio.Event()
+            task = group.spawn(event.wait)
+            zio.spawn(leave, name="leaver").join()
+            event.set()
+        return task.join()
+
+    assert zio.run(main)
+
+
 def test_a_group_takes_no_task_from_another_thread() -> None:
     def main() -> None:
         with zio.TaskGroup() as group, pytest.raises(RuntimeError, match="another thread"):
