@@ -335,6 +335,8 @@ class Loop:
         """The slow path of every blocking call, taken when the budget is spent. True if others have run."""
         if self.forked:
             self.check_usable()
+        if fiber.waiter is not None:  # of a finalizer, say, in the middle of a wait: which is what lets others run
+            return False
         if self.deferred and (error := self.deferred.pop(fiber.task, None)) is not None:  # type: ignore[arg-type]
             raise error
         if fiber.cancelled:
@@ -378,7 +380,7 @@ class Loop:
             budget = self.budget
         self.budget = budget - 1
         ready = self.ready
-        if ready:
+        if ready and fiber.waiter is None:
             try:
                 ready.append(fiber)
                 item = ready[0]
@@ -667,9 +669,8 @@ class Loop:
         """Call the hooks; those that they put in themselves come next time."""
         hooks = self.tick_end
         for _ in range(len(hooks)):
-            hook = hooks[0]
+            hooks[0]()  # which stays there if an error strikes: once more does no harm
             del hooks[0]
-            hook()
 
     def outside_jobs_running(self) -> bool:
         """Whether a thread of ours works on something: then virtual time must not jump, and nothing is idle."""
