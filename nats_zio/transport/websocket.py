@@ -297,7 +297,7 @@ class WebSocketStream(Stream):
         if type(fiber) is Fiber:
             if fiber.loop is self._loop:
                 return fiber
-            raise zio.WrongLoop(f"{what}: the stream belongs to {self._loop!r}, this task to {fiber.loop!r}")
+            raise zio.WrongLoop(f"{what}: the stream belongs to {self._loop!r}, {fiber.task!r} to {fiber.loop!r}")
         raise RuntimeError(f"{what} needs a task of the stream's runtime: call it inside zio.run(...)")
 
     def _enter(self, what: str) -> Fiber:

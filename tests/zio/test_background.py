@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import threading
 import time
 
@@ -173,11 +174,29 @@ def test_a_task_that_refuses_to_end_delays_the_exit_only_so_long() -> None:
 # Where it cannot work.
 
 
-@pytest.mark.parametrize("kind", ["gevent", "eventlet"])
-def test_in_a_patched_process_every_way_in_raises_one_clear_error(kind: str) -> None:
-    done = run_script("patched.py", kind)
+def test_a_runtime_tells_which_one_it_is_and_where() -> None:
+    runtime = zio.Runtime()
+    number = re.fullmatch(r"<Runtime (\d+), not begun>", repr(runtime))
+    assert number
+    assert runtime.run(lambda: repr(runtime)) == f"<Runtime {number[1]}, in thread 'MainThread'>"
+    assert repr(runtime) == f"<Runtime {number[1]}, ended>"
+    assert repr(runtime.loop) == f"<loop of Runtime {number[1]}, ended>"
+
+
+@pytest.mark.parametrize(
+    ("kind", "patched"),
+    [
+        ("gevent", ("threading", "select")),
+        ("gevent", ("subprocess",)),
+        ("eventlet", ("thread", "select")),
+        ("eventlet", ("subprocess",)),
+    ],
+)
+def test_in_a_patched_process_every_way_in_raises_one_clear_error(kind: str, patched: tuple[str, ...]) -> None:
+    done = run_script("patched.py", kind, *patched)
     assert done.returncode == 0, done.stdout + done.stderr
-    assert len(set(done.stdout.splitlines())) == 1
+    (line,) = set(done.stdout.splitlines())
+    assert "cannot run in a process patched by" in line
 
 
 @pytest.mark.parametrize(("name", "value"), [("ZIO_POLLER", "kqueue"), ("ZIO_SCHED_SEED", "random")])

@@ -395,7 +395,7 @@ def select_after(stack: ExitStack, timeout: float | None) -> Case:
     case = select_case(gate, gate.set, True, timeout, gate)
     return Case(
         lambda: zio.select(never, it=gate, timeout=timeout),
-        lambda: (case.state(), list(never._waiters)),
+        lambda: (case.state(), list(never._armed)),
         gate.set,
         ("it", True),
     )
@@ -1767,7 +1767,7 @@ NOT_BLOCKING = {
     *("spawn", "TaskGroup.__enter__", "TaskGroup.cancel", "current_task", "now"),
     *("Task.cancel", "Task.result", "Task.finish", "Task.now", "Task.cancel_arrived", "Task.scope_changed"),
     # Scopes.
-    *("timeout", "move_on_after", "shield", "after", "selecting.After.alive", "selecting.After.expire"),
+    *("timeout", "move_on_after", "shield", "after", "selecting.told_with_homes"),
     *each_of("CancelScope", "__enter__ __exit__ cancel alive expire run_out"),
     # Channels and locks: what gives, and what only looks.
     *("Broadcast.close", "Broadcast.send", "Broadcast.subscribe"),

@@ -11,6 +11,7 @@ import traceback
 import warnings
 from collections.abc import Callable, Iterator
 from functools import partial
+from typing import Any
 
 import pytest
 
@@ -391,3 +392,84 @@ def test_a_process_of_multiprocessing_has_a_runtime_of_its_own() -> None:
     """T58: spawned, not forked, in the middle of a run."""
     done = run_script("spawns_a_process.py")
     assert (done.stdout, done.stderr) == ("from the child 0\n", "")
+
+
+# Signals.
+
+
+def test_the_child_has_the_handlers_and_the_wakeup_fd_from_before_the_run() -> None:
+    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
+    assert before[signal.SIGINT] is signal.default_int_handler
+
+    def in_child() -> None:
+        assert {number: signal.getsignal(number) for number in before} == before
+        assert signal.set_wakeup_fd(-1) == -1
+
+    def main() -> None:
+        with zio.signals(signal.SIGTERM, signal.SIGINT) as receiver:
+            for fork in (lambda: Child(in_child), lambda: zio.to_thread(Child, in_child)):
+                fork().check()
+            signal.raise_signal(signal.SIGTERM)  # and the parent has its own still
+            assert receiver.wait() is signal.SIGTERM
+
+    zio.run(main)
+
+
+def test_a_signal_ends_a_child_that_was_forked_where_it_is_received() -> None:
+    def main() -> int:
+        with zio.signals(signal.SIGTERM):
+            child = Child(signal.pause)
+            os.kill(child.pid, signal.SIGTERM)
+            return os.waitpid(child.pid, 0)[1]
+
+    status = zio.run(main)
+    assert os.WIFSIGNALED(status)
+    assert os.WTERMSIG(status) == signal.SIGTERM
+
+
+def test_what_the_parent_had_received_does_not_come_again_in_the_child() -> None:
+    taken: list[int] = []
+
+    def in_child(receiver: Any) -> None:
+        receiver.__exit__()
+        assert not taken
+
+    def main() -> None:
+        with zio.signals(signal.SIGUSR1) as receiver:
+            signal.raise_signal(signal.SIGUSR1)
+            Child(partial(in_child, receiver)).check()
+            assert receiver.wait() is signal.SIGUSR1
+
+    before = signal.signal(signal.SIGUSR1, lambda number, frame: taken.append(number))
+    try:
+        zio.run(main)
+    finally:
+        signal.signal(signal.SIGUSR1, before)
+
+
+def test_a_child_may_receive_signals_in_a_run_of_its_own() -> None:
+    def own_run() -> signal.Signals:
+        assert signal.getsignal(signal.SIGINT) is not signal.default_int_handler  # Control-C is handled as in any run
+        with zio.signals(signal.SIGUSR1) as receiver:
+            signal.raise_signal(signal.SIGUSR1)
+            return receiver.wait()
+
+    def in_child(outer: Any) -> None:
+        before = signal.getsignal(signal.SIGUSR1)
+        assert zio.run(own_run) is signal.SIGUSR1
+        outer.__exit__()
+        assert signal.getsignal(signal.SIGUSR1) is before
+        assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+        expect_forked_error(outer.wait)
+
+    def main() -> None:
+        with zio.signals(signal.SIGUSR1) as outer:
+            Child(partial(in_child, outer)).check()
+
+    zio.run(main)
+
+
+def test_a_signal_in_a_hook_that_runs_before_ours_is_not_taken_for_the_parents() -> None:
+    done = run_script("signal_in_fork_hook.py")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == "the child was ended by signal 15\n"

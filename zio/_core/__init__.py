@@ -31,6 +31,8 @@ from .foreign import (
     wait_in_thread,
     waits_on,
 )
+from .functions import UNRUN, check_function, kind_of_unrun
+from .handlers import arrived_in_child, install_handler, is_installed, put_back
 from .homed import Homed
 from .instruments import Instrument
 from .log_lines import log_later, wait_logged
@@ -51,6 +53,7 @@ __all__ = [
     "NO_LOOP",
     "READ",
     "TIMED_OUT",
+    "UNRUN",
     "WOKEN",
     "WRITE",
     "BlockingNotAllowed",
@@ -84,8 +87,10 @@ __all__ = [
     "Waiter",
     "WouldBlock",
     "WrongLoop",
+    "arrived_in_child",
     "background",
     "call_elsewhere",
+    "check_function",
     "check_seconds",
     "current_fiber",
     "current_holder",
@@ -95,7 +100,11 @@ __all__ = [
     "inherited_context",
     "inner_packages",
     "log_later",
+    "install_handler",
+    "is_installed",
+    "kind_of_unrun",
     "move_on_after",
+    "put_back",
     "need_stack",
     "refuse_to_block_here",
     "run",

@@ -22,6 +22,7 @@ from greenlet import getcurrent
 
 from .errors import BlockingNotAllowed, Cancelled, RuntimeClosed
 from .fiber import Fiber
+from .native_threads import native_thread_is_alive
 from .scope_tree import Holder
 from .seconds import seconds_after
 from .thread_holder import ThreadHolder, current_holder, thread_holder
@@ -48,10 +49,15 @@ class RuntimeThread(threading.Thread):
 
 def another_thread_could_wake_us() -> bool:
     """Whether a thread that no runtime made is alive beside this one, or a runtime that has something to do."""
-    me = threading.current_thread()
-    if any(t is not me and not isinstance(t, RuntimeThread) for t in threading.enumerate()):
-        return True
     here = threading.get_ident()
+    ours: list[threading.Thread] = []
+    for thread in threading.enumerate():
+        if isinstance(thread, RuntimeThread):
+            ours.append(thread)
+        elif thread.ident != here and not isinstance(thread, threading._DummyThread):
+            return True
+    if native_thread_is_alive(ours):  # the dummies are of such threads, and stay when those are gone
+        return True
     return any(loop.has_work() for ident, loop in list(loops_by_thread.items()) if ident != here)
 
 

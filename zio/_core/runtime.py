@@ -13,14 +13,17 @@ import random
 import sys
 import threading
 import weakref
+from itertools import count
 from time import sleep
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from greenlet import getcurrent
 
 from . import foreign
+from .environment import refuse_patched_process, seed_of_environment
 from .errors import BlockingNotAllowed, Cancelled, RuntimeClosed
 from .fiber import Fiber
+from .functions import check_function
 from .instruments import Instrument, add_instrument, remove_instrument, remove_instruments
 from .interrupts import InterruptHandler, release_wakeup_fd
 from .log_lines import log_later
@@ -41,6 +44,8 @@ T = TypeVar("T")
 logger = logging.getLogger("zio")
 
 LOOKUP_THREADS = 8
+
+_numbers = count(1)
 
 _live_loops: weakref.WeakSet[Loop] = weakref.WeakSet()
 
@@ -72,14 +77,16 @@ class Runtime:
     ) -> None:
         if threads != 1:
             raise ValueError(f"threads={threads!r}: this version runs one loop per runtime, so it must be 1")
-        if on_unhandled is not None and not callable(on_unhandled):
-            raise TypeError(f"on_unhandled={on_unhandled!r} must be callable")
+        if on_unhandled is not None:
+            check_function("Runtime", "on_unhandled", on_unhandled)
         if clock is not None and not callable(getattr(clock, "now", None)):
             raise TypeError(f"clock={clock!r} must be a clock, such as zio.testing.VirtualClock()")
         refuse_patched_process()
+        self._number = next(_numbers)
+        self._thread_name = ""  # of the thread it runs in
         self._on_unhandled = on_unhandled or log_unhandled
         self.random = random.Random(seed)
-        shuffle_seed = seed if seed is not None else _seed_of_environment()
+        shuffle_seed = seed if seed is not None else seed_of_environment()
         self._loop = Loop(
             clock=clock,
             shuffle=None if shuffle_seed is None else random.Random(shuffle_seed),
@@ -101,12 +108,14 @@ class Runtime:
 
     def run(self, fn: Callable[..., T], *args: Any) -> T:
         """Run ``fn(*args)`` as the main task; its result, or raise its error. Leaves no task, thread or fd behind."""
+        check_function("Runtime.run", "fn", fn)
         _refuse_nesting()
         if self._state != "new":
             raise RuntimeClosed("a runtime runs once; make a new one")
         self._state = "running"
         loop = self._loop
         ident = threading.get_ident()
+        self._thread_name = threading.current_thread().name
         loop.thread_id = ident
         loop.hub = getcurrent()
         foreign.loops_by_thread[ident] = loop
@@ -150,6 +159,7 @@ class Runtime:
         Before the run has begun it waits for that, too: for ever if nobody calls ``run`` or ``close``. RuntimeClosed
         when it has ended.
         """
+        check_function("Runtime.call", "fn", fn)
         return foreign.call_elsewhere(self._loop, fn, *args)  # type: ignore[no-any-return]
 
     def statistics(self) -> Statistics:
@@ -195,6 +205,15 @@ class Runtime:
     def closed(self) -> bool:
         """Whether the run has ended."""
         return self._state == "closed"
+
+    @property
+    def title(self) -> str:
+        """Which one it is, for errors."""
+        state = {"new": "not begun", "closed": "ended"}.get(self._state) or f"in thread {self._thread_name!r}"
+        return f"Runtime {self._number}, {state}"
+
+    def __repr__(self) -> str:
+        return f"<{self.title}>"
 
     # For the packages built on it.
 
@@ -296,6 +315,7 @@ def run(fn: Callable[..., T], *args: Any, threads: int = 1) -> T:
     When ``fn`` ends, the tasks left over are cancelled and joined. Nothing is left behind: no task, thread
     or file descriptor. ``threads`` must be 1 in this version.
     """
+    check_function("zio.run", "fn", fn)
     _refuse_nesting()  # before a runtime with its descriptors is made for nothing
     return Runtime(threads=threads).run(fn, *args)
 
@@ -420,32 +440,3 @@ def _after_fork_in_child() -> None:
 
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_after_fork_in_child)
-
-
-# The environment.
-
-
-def _seed_of_environment() -> int | None:
-    text = os.environ.get("ZIO_SCHED_SEED", "")
-    if not text:
-        return None
-    try:
-        return int(text)
-    except ValueError:
-        raise ValueError(f"ZIO_SCHED_SEED={text!r}: must be an integer") from None
-
-
-def refuse_patched_process() -> None:
-    """gevent and eventlet replace threads and epoll when they patch; nothing here can work then."""
-    gevent = sys.modules.get("gevent.monkey")
-    if gevent is not None and (gevent.is_module_patched("threading") or gevent.is_module_patched("select")):
-        raise RuntimeError(
-            "zio cannot run in a process patched by gevent.monkey: its threads are greenlets there and "
-            "select.epoll is gone. Start it in a process of its own, or do not patch"
-        )
-    eventlet = sys.modules.get("eventlet.patcher")
-    if eventlet is not None and (eventlet.is_monkey_patched("thread") or eventlet.is_monkey_patched("select")):
-        raise RuntimeError(
-            "zio cannot run in a process patched by eventlet.monkey_patch: its threads are greenlets there and "
-            "select.epoll is gone. Start it in a process of its own, or do not patch"
-        )

@@ -142,6 +142,9 @@ class Loop:
         self._deadlocked_on: object = None  # the wait of the main task that a Deadlock has ended
         self.runtime: Any = None  # the Runtime that owns this loop
 
+    def __repr__(self) -> str:
+        return f"<loop of {self.runtime.title}>"
+
     # Where am I?
 
     def is_here(self) -> bool:

@@ -38,7 +38,7 @@ class PolledSocket:
         if type(fiber) is Fiber and fiber.loop is self.loop:
             return fiber
         if type(fiber) is Fiber:
-            raise WrongLoop(f"{what}: the stream belongs to {self.loop!r}, this task to {fiber.loop!r}")
+            raise WrongLoop(f"{what}: the stream belongs to {self.loop!r}, {fiber.task!r} to {fiber.loop!r}")
         raise RuntimeError(f"{what} needs a task of the stream's runtime: call it inside zio.run(...)")
 
     def wait_readable(self, fiber: Fiber, owner: object) -> None:
