@@ -10,12 +10,12 @@ import pytest
 
 import zio
 from tests.zio.helpers_scripts import run_script
-from zio._core import runtime as runtime_module
+from zio._core import background as background_module
 
 
 def test_inside_run_there_is_no_background_runtime_and_no_second_thread() -> None:
     """Done 7: all that needs neither a pool nor a name look-up."""
-    runtime_module_background = runtime_module._background
+    before_runtime = background_module.background_if_started()
     seen: set[threading.Thread] = set()
 
     def echo(listener: zio.net.Listener) -> None:
@@ -43,7 +43,7 @@ def test_inside_run_there_is_no_background_runtime_and_no_second_thread() -> Non
     before = set(threading.enumerate())
     zio.run(main)
     assert seen <= before
-    assert runtime_module._background is runtime_module_background
+    assert background_module.background_if_started() is before_runtime
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "::1"])
@@ -76,9 +76,9 @@ def test_objects_made_outside_any_task_are_at_home_in_the_run_that_uses_them() -
         zio.spawn(channel.send, 5)
         return channel.recv()
 
-    before = runtime_module._background
+    before = background_module.background_if_started()
     assert zio.run(main) == 5
-    assert runtime_module._background is before
+    assert background_module.background_if_started() is before
 
 
 def test_there_is_one_for_all_threads(background_runtime: zio.Runtime) -> None:

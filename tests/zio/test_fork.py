@@ -18,7 +18,6 @@ import zio
 from tests.zio.helpers_scripts import run_script
 from tests.zio.helpers_streams import in_turn, stream_and_peer
 from zio._core import homed as homed_module
-from zio._core import runtime as runtime_module
 from zio.testing import wait_all_parked
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this platform")
@@ -308,7 +307,7 @@ def test_a_lock_that_another_thread_holds_at_the_fork_is_free_in_the_child(backg
     """T58: its holder does not exist there."""
     task = zio.spawn(zio.Event().wait)
 
-    with background_runtime.loop.inbox._lock, runtime_module._background_lock, homed_module._binding:
+    with background_runtime.loop.inbox._lock, homed_module._binding:
 
         def child() -> None:
             expect_forked_error(partial(background_runtime.loop.post, int))

@@ -3,6 +3,7 @@
 It imports nothing from the rest of ``zio``; the rest uses the names below.
 """
 
+from .background import background
 from .cancel import CancelScope, move_on_after, shield, timeout
 from .clock import Clock, MonotonicClock, VirtualClock
 from .errors import (
@@ -34,11 +35,12 @@ from .homed import Homed
 from .instruments import Instrument
 from .poller import READ, WRITE, Pollable
 from .pool import Job, worker_loop
-from .runtime import Runtime, background, run, runtime_here, wait_done
+from .runtime import Runtime, run, runtime_here, wait_done
 from .scheduler import Loop, here
 from .seconds import check_seconds, seconds_after
 from .statistics import Statistics
 from .task import Task, inherited_context
+from .this_process import notice_fork, renew_in_child
 from .thread_holder import ThreadHolder, current_holder, thread_holder, threads_in_scopes
 from .waiter import ARMED, CANCELLED, FAILED, TIMED_OUT, WOKEN, Sleeper, Waiter, WaitQueue
 
@@ -92,7 +94,9 @@ __all__ = [
     "inherited_context",
     "inner_packages",
     "move_on_after",
+    "notice_fork",
     "refuse_to_block_here",
+    "renew_in_child",
     "run",
     "runtime_here",
     "seconds_after",

@@ -12,15 +12,15 @@ plain thread) and otherwise runs the whole operation at home.
 
 from __future__ import annotations
 
-import os
 import threading
 from typing import TYPE_CHECKING, Any
 
 from greenlet import getcurrent
 
-from . import runtime
+from .background import background
 from .fiber import Fiber
 from .foreign import call_elsewhere, edit_elsewhere, refuse_to_block_here
+from .this_process import notice_fork, renew_in_child
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -35,8 +35,7 @@ def _renew_lock_in_child() -> None:
     _binding = threading.RLock()
 
 
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_renew_lock_in_child)
+renew_in_child(_renew_lock_in_child)
 
 
 class Homed:
@@ -52,6 +51,7 @@ class Homed:
 
     def _bind(self) -> Loop:
         """The home, found now if there is none; one whose loop has ended, with all its waiters, gets a new one."""
+        notice_fork()
         with _binding:
             loop = self._loop
             if loop is None or (loop.closed and not loop.forked):
@@ -60,7 +60,7 @@ class Homed:
                     loop = fiber.loop
                 else:
                     refuse_to_block_here(self)
-                    loop = runtime.background().loop
+                    loop = background().loop
                 self._loop = loop
             return loop
 
@@ -73,6 +73,7 @@ class Homed:
         fiber = getcurrent()
         if type(fiber) is Fiber and fiber.loop is self._loop:
             return method(*args)
+        notice_fork()
         with _binding:
             loop = self._loop
             if loop is None or (loop.closed and not loop.forked):

@@ -31,6 +31,7 @@ from .poller import make_poller
 from .scope_tree import ScopeNode
 from .seconds import check_seconds
 from .shuffled import ShuffledQueue
+from .this_process import forking, notice_fork
 from .task import RAISED, RETURNED, Task, inherited_context
 from .thread_holder import watched_threads
 from .timers import Timers
@@ -256,6 +257,8 @@ class Loop:
 
     def checkpoint(self, fiber: Fiber) -> bool:
         """The slow path of every blocking call, taken when the budget is spent. True if others have run."""
+        if forking:
+            notice_fork()
         if self.forked:
             self.check_usable()
         if fiber.cancelled:
@@ -265,7 +268,7 @@ class Loop:
             self.interrupted = False
             raise KeyboardInterrupt
         if not self.deterministic and perf_counter() < self._slice_end:
-            self.budget = QUANTUM
+            self.budget = 0 if forking else QUANTUM
             return False
         self.let_others_run(fiber)
         if fiber.cancelled:
