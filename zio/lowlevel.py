@@ -22,6 +22,7 @@ from ._core import (
     edit_elsewhere,
     here,
     inner_packages,
+    log_later,
     notice_fork,
     refuse_to_block_here,
     renew_in_child,
@@ -30,6 +31,7 @@ from ._core import (
     threads_in_scopes,
     wait_done,
     wait_in_thread,
+    wait_logged,
     waits_on,
 )
 
@@ -52,6 +54,7 @@ __all__ = [
     "edit_elsewhere",
     "here",
     "inner_packages",
+    "log_later",
     "notice_fork",
     "refuse_to_block_here",
     "renew_in_child",
@@ -60,5 +63,6 @@ __all__ = [
     "threads_in_scopes",
     "wait_done",
     "wait_in_thread",
+    "wait_logged",
     "waits_on",
 ]

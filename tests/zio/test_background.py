@@ -10,7 +10,7 @@ import pytest
 
 import zio
 from tests.zio.helpers_scripts import run_script
-from zio._core import background as background_module
+from zio._core import background_runtime as background_module
 
 
 def test_inside_run_there_is_no_background_runtime_and_no_second_thread() -> None:

@@ -9,7 +9,7 @@ import pytest
 
 import zio
 from zio._core import dump as dump_module
-from zio._core import background as background_module
+from zio._core import background_runtime as background_module
 from zio.testing import wait_all_parked
 
 

@@ -3,7 +3,7 @@
 It imports nothing from the rest of ``zio``; the rest uses the names below.
 """
 
-from .background import background
+from .background_runtime import background
 from .cancel import CancelScope, move_on_after, shield, timeout
 from .clock import Clock, MonotonicClock, VirtualClock
 from .errors import (
@@ -33,6 +33,7 @@ from .foreign import (
 )
 from .homed import Homed
 from .instruments import Instrument
+from .log_lines import log_later, wait_logged
 from .poller import READ, WRITE, Pollable
 from .pool import Job, worker_loop
 from .runtime import Runtime, run, runtime_here, wait_done
@@ -93,6 +94,7 @@ __all__ = [
     "here",
     "inherited_context",
     "inner_packages",
+    "log_later",
     "move_on_after",
     "notice_fork",
     "refuse_to_block_here",
@@ -106,6 +108,7 @@ __all__ = [
     "threads_in_scopes",
     "wait_done",
     "wait_in_thread",
+    "wait_logged",
     "waits_on",
     "worker_loop",
 ]

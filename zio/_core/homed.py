@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from greenlet import getcurrent
 
-from .background import background
+from .background_runtime import background
 from .fiber import Fiber
 from .foreign import call_elsewhere, edit_elsewhere, refuse_to_block_here
 from .this_process import notice_fork, renew_in_child

@@ -10,6 +10,7 @@ import logging
 from typing import TYPE_CHECKING, Any
 
 from .errors import Cancelled
+from .log_lines import log_later
 from .scheduler import Loop
 from .task import Task
 from .waiter import CANCELLED
@@ -131,9 +132,9 @@ def _tell(loop: Loop, hook: str, *args: Any) -> None:
     for instrument in loop.instruments:
         try:
             getattr(instrument, hook)(*args)
-        except Exception:
+        except Exception as exc:
             remove_instrument(loop, instrument)
-            logger.exception("%r failed in %s and is removed", instrument, hook)
+            log_later(logger, logging.ERROR, "%r failed in %s and is removed", instrument, hook, error=exc)
 
 
 def _init(

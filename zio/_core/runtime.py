@@ -22,6 +22,7 @@ from .errors import Cancelled, RuntimeClosed
 from .fiber import Fiber
 from .instruments import Instrument, add_instrument, remove_instrument, remove_instruments
 from .interrupts import InterruptHandler, release_wakeup_fd
+from .log_lines import log_later
 from .pool import ThreadPool
 from .scheduler import Loop
 from .scope_tree import ScopeNode, spread_cancel
@@ -45,7 +46,7 @@ _live_loops: weakref.WeakSet[Loop] = weakref.WeakSet()
 
 def log_unhandled(task: Task[Any], error: BaseException) -> None:
     """The default ``on_unhandled``: the error with its traceback goes to the log."""
-    logger.error("%r failed and nobody waits for it", task, exc_info=error)
+    log_later(logger, logging.ERROR, "%r failed and nobody waits for it", task, error=error)
 
 
 class Runtime:
@@ -238,8 +239,8 @@ class Runtime:
     def _report(self, task: Task[Any], error: BaseException) -> None:
         try:
             self._on_unhandled(task, error)
-        except Exception:
-            logger.exception("on_unhandled failed for %r", task)
+        except Exception as exc:
+            log_later(logger, logging.ERROR, "on_unhandled failed for %r", task, error=exc)
             log_unhandled(task, error)
 
     def _run_to_the_end(self, main: Task[Any]) -> None:
@@ -276,8 +277,8 @@ class Runtime:
     def _call_one(end: Callable[[], object]) -> None:
         try:
             end()
-        except Exception:
-            logger.exception("closing at the end of the run failed")
+        except Exception as exc:
+            log_later(logger, logging.ERROR, "closing at the end of the run failed", error=exc)
 
     def _cancel_and_join(self, node: ScopeNode) -> None:
         spread_cancel(node)

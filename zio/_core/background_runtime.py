@@ -22,6 +22,7 @@ from greenlet import getcurrent
 from . import foreign, this_process
 from .errors import Cancelled, RuntimeClosed
 from .fiber import Fiber
+from .log_lines import log_later, wait_logged
 from .runtime import Runtime
 from .waiter import Waiter
 
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger("zio")
 
 EXIT_TIMEOUT = 5.0  # seconds that the interpreter's exit waits for the background runtime
+_LATE = "the background runtime did not end within %s s of the interpreter's exit"
 
 
 class _NotStarted:
@@ -166,7 +168,8 @@ def settle(runtime: Runtime) -> None:
     done = threading.Event()
     runtime.loop.post(runtime.settle_before_exit, done.set, lost=done.set, optional=True)
     if not done.wait(EXIT_TIMEOUT):
-        logger.warning("the clients of the background runtime did not flush within %s s", EXIT_TIMEOUT)
+        log_later(logger, logging.WARNING, "the clients of the program did not flush within %s s", EXIT_TIMEOUT)
+    wait_logged()  # while the handlers of the log still work
 
 
 def _close() -> None:
@@ -174,4 +177,5 @@ def _close() -> None:
     if runtime is not None and not runtime.loop.forked:
         _end(runtime)
         if not runtime.wait_ended(EXIT_TIMEOUT):
-            logger.warning("the background runtime did not end within %s s of the interpreter's exit", EXIT_TIMEOUT)
+            log_later(logger, logging.WARNING, _LATE, EXIT_TIMEOUT)
+        wait_logged()
