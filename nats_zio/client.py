@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from contextlib import suppress
 from dataclasses import dataclass
+from os import getpid
 from typing import TYPE_CHECKING, Any, Self
 
 from greenlet import getcurrent
 
 import zio
-from zio.lowlevel import Fiber, inner_packages
+from zio.lowlevel import Fiber, inner_packages, notice_fork
 
 from . import lazy
 from .at_home import call_home, edit_home
@@ -210,7 +211,7 @@ class Client:
         it is not sent. Cancelled, a reply that comes later is dropped.
         """
         core = self._core
-        if not core.opened:
+        if not core.opened or getpid() != core.pid:
             core.ready()
         if timeout is DEFAULT:
             timeout = core.options.request_timeout
@@ -305,6 +306,7 @@ class Client:
 
     def __exit__(self, exc_type: type[BaseException] | None, *exc_info: object) -> None:
         core = self._core
+        notice_fork()
         if core.loop.forked and core.loop is not lazy.NO_HOME:
             return  # a forked child leaves the block: the connection is the parent's
         if exc_type is None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import threading
 from enum import Enum
+from os import getpid
 from typing import TYPE_CHECKING, Any
 from weakref import ref
 
@@ -21,6 +22,7 @@ from zio.lowlevel import (
     WaitQueue,
     current_holder,
     here,
+    notice_fork,
     runtime_here,
     threads_in_scopes,
 )
@@ -84,9 +86,10 @@ class Core:
         self.prefixes = self.framer.prefixes
         self.lose_home()
         if options.lazy:
+            self.finding_home = lazy.FindingHome()
             lazy.remember(self)
         else:
-            self._settle()
+            self._settle(runtime_here() or zio.background())
 
     # Finding a home, and opening there.
 
@@ -94,14 +97,12 @@ class Core:
         """A lazy client is at home nowhere until it is used."""
         self.loop: Loop = lazy.NO_HOME
         self.opened = False
+        self.pid = getpid()  # of the process that it belongs to
 
-    def _settle(self) -> None:
+    def _settle(self, runtime: zio.Runtime) -> None:
         """Be at home in the runtime of the calling task, or in the background runtime."""
-        runtime = runtime_here()
-        in_thread = runtime is None
-        if runtime is None:
-            runtime = zio.background()
-        elif runtime.loop.forked:
+        in_thread = runtime_here() is None
+        if runtime.loop.forked:
             runtime.loop.check_usable()
         options = self.options
         loop: Loop = runtime.loop
@@ -135,16 +136,22 @@ class Core:
 
     def ready(self) -> None:
         """Before a call that needs a connection: the first one of a lazy client opens it. Errors of ``connect``."""
+        if getpid() != self.pid:
+            notice_fork()
         if not self.opened:
             self.check_open()
             call_home(self.home(), self.open_once)
 
     def home(self) -> Loop:
         """The home loop, found now if need be."""
+        if getpid() != self.pid:
+            notice_fork()
         if self.loop is lazy.NO_HOME and not self.is_closed:
-            with lazy.settling:
+            # Without a task this may have to start it, and wait for that: not while others wait for us.
+            runtime = runtime_here() or zio.background()
+            with self.finding_home:
                 if self.loop is lazy.NO_HOME:
-                    self._settle()
+                    self._settle(runtime)
         return self.loop
 
     def open_once(self) -> None:
@@ -199,6 +206,8 @@ class Core:
         self, fiber: object, subject: str, data: Data, reply: str | None, headers: HeadersInput | None
     ) -> None:
         """``publish`` from a plain thread or another loop's task."""
+        if getpid() != self.pid:
+            notice_fork()
         prefix = self.prefixes.get(subject)
         if prefix is not None and type(data) is bytes and reply is None and headers is None:
             size = len(data)
@@ -247,6 +256,8 @@ class Core:
 
         TimeoutError if there is no room within ``seconds``.
         """
+        if getpid() != self.pid:
+            notice_fork()
         if self.is_closed:
             self.check_open()
         if not self.opened:
@@ -382,6 +393,8 @@ class Core:
 
     def closed_before_use(self) -> bool:
         """Whether this is a lazy client without a home: then it is closed now."""
+        if getpid() != self.pid:
+            notice_fork()
         if self.loop is not lazy.NO_HOME:
             return False
         self.closing = self.is_closed = True

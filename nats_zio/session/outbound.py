@@ -20,11 +20,12 @@ from __future__ import annotations
 
 import builtins
 import threading
+from os import getpid
 from time import perf_counter
 from typing import TYPE_CHECKING, NamedTuple
 
 import zio
-from zio.lowlevel import Waiter, WaitQueue, here
+from zio.lowlevel import Waiter, WaitQueue, here, notice_fork
 
 from ..errors import DisconnectedError, MaxPayloadError, TimeoutError
 from .kept import Kept, frames, payload_bytes
@@ -286,6 +287,9 @@ class Outbound:
 
     def _write(self, stream: Stream) -> None:
         """Write until all is out or the socket is full. Under the lock."""
+        if getpid() != self._loop.pid:
+            notice_fork()
+            self._loop.check_usable()
         lines = self.lines
         while True:
             rest = self._rest
