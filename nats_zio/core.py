@@ -22,8 +22,10 @@ from zio.lowlevel import (
     WaitQueue,
     current_holder,
     here,
+    log_later,
     notice_fork,
     runtime_here,
+    stay_if_over,
     threads_in_scopes,
 )
 
@@ -124,6 +126,8 @@ class Core:
         self.in_use: dict[Subscription, None] = {}
         self.draining = Draining(self)
         self._opening = zio.Lock()
+        self._close_seconds = CLOSE_TIMEOUT
+        self._told = 0, 0  # of the messages and bytes accepted, how many were when loss was last told of
         self._close_waiters = WaitQueue()
         self._restored_waiters = WaitQueue()  # who waits for the reconnect
         self.loop = loop
@@ -173,6 +177,7 @@ class Core:
             self.opened = True
             self.outbound.opener = None
             self.runtime.on_close(self._close_at_end)
+            self.runtime.on_process_exit(self._settle_at_exit)
 
     def _headers_supported(self) -> bool:
         """Whether the server takes headers; before there was one, that is to be expected."""
@@ -410,31 +415,53 @@ class Core:
             return
         self.closing = True
         with zio.shield():
-            try:
-                if self.session.connection is not None:
-                    self.outbound.flush()  # with no time left nothing would go out
-                    self.flush_here(CLOSE_TIMEOUT if limit is None else min(limit, CLOSE_TIMEOUT))
-            except (Error, zio.Cancelled) as exc:
-                self._report_lost(exc)
-            else:
-                if self.session.connection is None:
-                    self._report_lost(None)
+            self._send_accepted(self._close_seconds if limit is None else min(limit, self._close_seconds))
             self.session.stop()
             self._ended(error, ClosedReason.CLIENT_CLOSED)
             self.session.join()
             if self._event_calls is not None:
                 self._event_calls.join()
 
+    def _send_accepted(self, seconds: float) -> None:
+        """Have the server confirm what was accepted, or tell how much it has not."""
+        try:
+            if self.session.connection is not None:
+                self.outbound.flush()  # with no time left nothing would go out
+                self.flush_here(seconds)
+        except (Error, zio.Cancelled) as exc:
+            self._report_lost(exc)
+        else:
+            if self.session.connection is None:
+                self._report_lost(None)
+
     def _report_lost(self, error: BaseException | None) -> None:
-        msgs, size = self.outbound.unproved()
+        outbound = self.outbound
+        told_msgs, told_bytes = self._told
+        accepted = self._told = outbound.accepted_msgs, outbound.accepted_bytes
+        msgs, size = outbound.unproved()
+        # What is not proved came last, and some of it may have been told of already.
+        msgs, size = min(msgs, accepted[0] - told_msgs), min(size, accepted[1] - told_bytes)
         if msgs:
-            logger.warning(
+            log_later(
+                logger,
+                logging.WARNING,
                 "closing %s with %d messages (%d bytes) of which it is not proved that the server has them%s",
                 self.options.name or "a client",
                 msgs,
                 size,
                 f": {error}" if error else "",
             )
+
+    def _settle_at_exit(self) -> None:
+        """The process ends: see what was accepted out, and what is lost told, before the log is shut down.
+
+        Other exit handlers may publish more. The two seconds of a close are for both together.
+        """
+        if not self.closing:
+            clock = self.loop.clock
+            begin = clock.now()
+            self._send_accepted(CLOSE_TIMEOUT)
+            self._close_seconds = max(CLOSE_TIMEOUT - (clock.now() - begin), 0.0)
 
     def _close_at_end(self) -> None:
         """The runtime ends."""
@@ -453,6 +480,7 @@ class Core:
         self._close_waiters.wake_all()
         self.state = Status.CLOSED
         self.runtime.forget_closer(self._close_at_end)
+        self.runtime.forget_settler(self._settle_at_exit)
         self.outbound.fail(lambda: closed_error(error))
         self.requests.close(lambda: closed_error(error))
         for sub in list(self.subscriptions.values()):
@@ -466,6 +494,7 @@ class Core:
 
     def check_open(self) -> None:
         if self.is_closed:
+            stay_if_over()
             raise closed_error(self._closed_by)
 
     # Looking.

@@ -20,6 +20,7 @@ from .errors import (
     WouldBlock,
     WrongLoop,
 )
+from .exiting import stay_if_over
 from .fiber import NO_LOOP, Fiber, current_fiber
 from .foreign import (
     RuntimeThread,
@@ -103,6 +104,7 @@ __all__ = [
     "runtime_here",
     "seconds_after",
     "shield",
+    "stay_if_over",
     "timeout",
     "thread_holder",
     "threads_in_scopes",

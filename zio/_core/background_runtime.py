@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 
 from greenlet import getcurrent
 
-from . import foreign, this_process
+from . import exiting, foreign, this_process
 from .errors import Cancelled, RuntimeClosed
 from .fiber import Fiber
 from .log_lines import log_later, wait_logged
@@ -141,6 +141,8 @@ class _Exit:
 
     def __del__(self) -> None:
         _registered.clear()
+        if not threading.main_thread().is_alive():  # else somebody has only cleared the list of handlers
+            exiting.it_is_over()
         _close()
 
 
@@ -157,7 +159,7 @@ def see_to_the_exit() -> None:
     if processes is not None and processes.parent_process() is not None:
         from multiprocessing.util import Finalize
 
-        Finalize(None, _close, exitpriority=-100)
+        Finalize(None, _close_for_good, exitpriority=-100)
 
 
 see_to_the_exit()
@@ -170,6 +172,11 @@ def settle(runtime: Runtime) -> None:
     if not done.wait(EXIT_TIMEOUT):
         log_later(logger, logging.WARNING, "the clients of the program did not flush within %s s", EXIT_TIMEOUT)
     wait_logged()  # while the handlers of the log still work
+
+
+def _close_for_good() -> None:
+    exiting.it_is_over()
+    _close()
 
 
 def _close() -> None:

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from greenlet import getcurrent
 
+from . import exiting
 from .errors import BlockingNotAllowed, Cancelled, RuntimeClosed
 from .fiber import Fiber
 from .interrupts import interrupt_main
@@ -156,6 +157,8 @@ class ForeignCall:
                     self.interrupt()
         finally:
             holder.blocked = None
+        if self.error is not None:
+            exiting.stay_if_over()
         if interruption is not None:
             try:
                 if self.error is not None:
@@ -385,6 +388,7 @@ def wait_in_thread(latch: Latch, timeout: float | None) -> bool:
             if rest is not None and rest <= 0:
                 return False
             latch.wait(min(x for x in (left, rest, threading.TIMEOUT_MAX) if x is not None))
+        exiting.stay_if_over()
         return True
     finally:
         holder.blocked = None

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 from greenlet import GreenletExit, getcurrent
 
-from . import foreign
+from . import exiting, foreign
 from .abandoned import AbandonedQueue
 from .clock import Clock, MonotonicClock
 from .dump import dump_loop
@@ -151,6 +151,7 @@ class Loop:
                 "a forked child must make its own runtime and connections"
             )
         if self.closed:
+            exiting.stay_if_over()
             raise RuntimeClosed("the runtime has ended")
 
     @property
