@@ -150,19 +150,15 @@ _registered: set[bool] = set()
 
 
 def see_to_the_exit() -> None:
-    """Register our exit handler. A child of multiprocessing drops those that it has from the parent."""
+    """Register our exit handler, if it is not; a child of multiprocessing drops those that it has from the parent."""
     if not _registered:
         _registered.add(True)
         atexit.register(_Exit())
-    # It ends by os._exit, which asks none but its own list.
     processes = sys.modules.get("multiprocessing.process")
     if processes is not None and processes.parent_process() is not None:
         from multiprocessing.util import Finalize
 
-        Finalize(None, _close_for_good, exitpriority=-100)
-
-
-see_to_the_exit()
+        Finalize(None, _at_the_end_of_a_child, exitpriority=-100)
 
 
 def settle(runtime: Runtime) -> None:
@@ -174,9 +170,16 @@ def settle(runtime: Runtime) -> None:
     wait_logged()  # while the handlers of the log still work
 
 
-def _close_for_good() -> None:
-    exiting.it_is_over()
-    _close()
+def _at_the_end_of_a_child() -> None:
+    """One of multiprocessing asks its own list first. A forked one then ends by os._exit; a spawned one as any other."""
+    runtime = background_if_started()
+    if runtime is None or runtime.loop.forked:
+        return
+    if "--multiprocessing-fork" in sys.orig_argv and not this_process.was_forked:  # the word is that of a spawned one
+        settle(runtime)
+    else:
+        exiting.it_is_over()
+        _close()
 
 
 def _close() -> None:
@@ -186,3 +189,6 @@ def _close() -> None:
         if not runtime.wait_ended(EXIT_TIMEOUT):
             log_later(logger, logging.WARNING, _LATE, EXIT_TIMEOUT)
         wait_logged()
+
+
+see_to_the_exit()

@@ -25,6 +25,7 @@ forking: set[int] = set()
 # Whether other hooks of the child may still run: then the threading module may have its own before it, which takes each
 # Thread that was started meanwhile for one of the parent's.
 in_hooks = False
+was_forked = False  # since our import
 
 
 def renew_in_child(renew: Callable[[], object]) -> None:
@@ -41,7 +42,8 @@ def notice_fork() -> None:
 
 
 def _begin_anew() -> None:
-    global _pid
+    global _pid, was_forked
+    was_forked = True
     for renew in _renewals:
         renew()
     _pid = getpid()  # last: until then every call in between looks again
