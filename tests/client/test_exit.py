@@ -96,7 +96,7 @@ def test_what_is_lost_reaches_log_handlers_that_keep_lines_until_the_log_is_shut
 def calls_of_daemon_threads() -> list[str]:
     for node in ast.walk(ast.parse((SCRIPTS / "daemon_threads.py").read_text())):
         if isinstance(node, ast.AnnAssign) and isinstance(node.value, ast.Dict):
-            return [key.value for key in node.value.keys if isinstance(key, ast.Constant)]
+            return [str(key.value) for key in node.value.keys if isinstance(key, ast.Constant)]
     raise AssertionError("the script has no table of calls")
 
 

@@ -8,8 +8,8 @@ import threading
 import pytest
 
 import zio
-from zio._core import dump as dump_module
 from zio._core import background_runtime as background_module
+from zio._core import dump as dump_module
 from zio.testing import wait_all_parked
 
 

@@ -76,7 +76,9 @@ def _start() -> Runtime:
     except RuntimeError as exc:
         runtime.close()
         if sys.is_finalizing() or not threading.main_thread().is_alive():
-            raise RuntimeClosed("the interpreter is exiting: the background runtime cannot be started any more") from exc
+            raise RuntimeClosed(
+                "the interpreter is exiting: the background runtime cannot be started any more"
+            ) from exc
         raise
     try:
         started.wait()
@@ -171,7 +173,7 @@ def settle(runtime: Runtime) -> None:
 
 
 def _at_the_end_of_a_child() -> None:
-    """One of multiprocessing asks its own list first. A forked one then ends by os._exit; a spawned one as any other."""
+    """One of multiprocessing has asked its own list. A forked one then ends by os._exit, a spawned one as any other."""
     runtime = background_if_started()
     if runtime is None or runtime.loop.forked:
         return

@@ -31,8 +31,8 @@ from .poller import make_poller
 from .scope_tree import ScopeNode
 from .seconds import check_seconds
 from .shuffled import ShuffledQueue
-from .this_process import forking, notice_fork
 from .task import RAISED, RETURNED, Task, inherited_context
+from .this_process import forking, notice_fork
 from .thread_holder import watched_threads
 from .timers import Timers
 from .waiter import CANCELLED, FAILED, TIMED_OUT, WOKEN, Waiter

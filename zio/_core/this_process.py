@@ -29,7 +29,7 @@ was_forked = False  # since our import
 
 
 def renew_in_child(renew: Callable[[], object]) -> None:
-    """Have ``renew()`` called in a forked child before anything is done there; perhaps more than once, so be idempotent."""
+    """Have ``renew()`` called in a forked child before anything is done there; perhaps more than once."""
     _renewals.append(renew)
 
 

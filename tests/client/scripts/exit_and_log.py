@@ -1,4 +1,4 @@
-"""Publish, lose the server, end: `exit_and_log.py URL FILE`. The log keeps its lines in memory until it is shut down."""
+"""Publish, lose the server, end: `exit_and_log.py URL FILE`. The log keeps its lines until it is shut down."""
 
 from __future__ import annotations
 
@@ -8,14 +8,21 @@ import sys
 import threading
 
 import nats_zio
-from nats_zio.events import Disconnected
+from nats_zio.events import Disconnected, Event
 
 url, file = sys.argv[1:]
 target = logging.FileHandler(file, mode="w", delay=True)
 logging.getLogger().addHandler(logging.handlers.MemoryHandler(1000, logging.CRITICAL, target))
 
 lost = threading.Event()
-nc = nats_zio.connect(url, on_event=lambda event: isinstance(event, Disconnected) and lost.set())
+
+
+def look(event: Event) -> None:
+    if isinstance(event, Disconnected):
+        lost.set()
+
+
+nc = nats_zio.connect(url, on_event=look)
 nc.flush()
 print("published", flush=True)
 sys.stdin.readline()

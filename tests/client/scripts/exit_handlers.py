@@ -1,6 +1,6 @@
 """Exit handlers that publish and ask, wherever they were registered: `exit_handlers.py URL HOW [WHAT]`.
 
-HOW it ends: `normal`, `exception`, `sys.exit`; `fork` and `spawn`: a child of multiprocessing, whose handlers are asked.
+HOW it ends: `normal`, `exception`, `sys.exit`; `fork` and `spawn`: a child of multiprocessing, whose handlers count.
 WHAT each handler does: `publish` (the default), `request`, `connect` (a client of its own), or `wait` (a line of input
 before the end, then publish).
 """
@@ -39,7 +39,7 @@ import multiprocessing.util  # noqa: E402
 
 import nats_zio  # noqa: E402
 
-url, how, what = sys.argv[1], sys.argv[2], (sys.argv + ["publish"])[3]
+url, how, what = sys.argv[1], sys.argv[2], [*sys.argv, "publish"][3]
 
 
 def main() -> None:
@@ -56,7 +56,8 @@ def main() -> None:
 
 if __name__ == "__main__":
     if how in ("fork", "spawn"):
-        child = multiprocessing.get_context(how).Process(target=main)
+        context: Any = multiprocessing.get_context(how)
+        child = context.Process(target=main)
         child.start()
         child.join()
         print("the child's status:", child.exitcode)
