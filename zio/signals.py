@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import os
 import signal as _signal
 import threading
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Self
 
 from greenlet import getcurrent
 
-from ._core import Fiber, Waiter, WaitQueue, here
+from ._core import Fiber, Waiter, WaitQueue, here, notice_fork, renew_in_child
 
 if TYPE_CHECKING:
     from types import FrameType
@@ -32,9 +34,30 @@ def signals(*numbers: int) -> SignalReceiver:
 # The receivers of each signal, and the handler that was there before the first of them.
 _receivers: dict[_signal.Signals, list[SignalReceiver]] = {}
 _previous: dict[_signal.Signals, Any] = {}
+_pid = os.getpid()  # of the process whose receivers these are
+
+
+def _give_back_in_child() -> None:
+    """A forked child has the handlers of before: its receivers are in the parent."""
+    global _pid
+    if _pid != os.getpid():
+        with suppress(ValueError):  # C code has forked in another thread than the main one
+            for number, previous in _previous.items():
+                if _signal.getsignal(number) is _handle:
+                    _signal.signal(number, previous)
+        _receivers.clear()
+        _previous.clear()
+        _pid = os.getpid()
+
+
+renew_in_child(_give_back_in_child)
 
 
 def _handle(number: int, frame: FrameType | None) -> None:
+    if os.getpid() != _pid:
+        notice_fork()
+        _signal.raise_signal(number)  # to whom it belongs in the child
+        return
     for receiver in _receivers.get(_signal.Signals(number), ()):
         receiver._arrived(_signal.Signals(number))
 
@@ -89,6 +112,8 @@ class SignalReceiver:
 
     def __exit__(self, *exc_info: object) -> None:
         assert self._loop is not None
+        if self._loop.forked:
+            return
         self._loop.outside_wakers -= 1
         self._stop_listening()
         untaken, self._pending = self._pending, {}

@@ -391,3 +391,57 @@ def test_a_process_of_multiprocessing_has_a_runtime_of_its_own() -> None:
     """T58: spawned, not forked, in the middle of a run."""
     done = run_script("spawns_a_process.py")
     assert (done.stdout, done.stderr) == ("from the child 0\n", "")
+
+
+# Signals that the parent receives.
+
+
+def test_a_child_has_the_signal_handlers_that_there_were_before_the_parents_receivers() -> None:
+    """Process.terminate() ends it."""
+    heard: list[int] = []
+    before = signal.signal(signal.SIGUSR1, lambda number, frame: heard.append(number))
+
+    def main() -> None:
+        with zio.signals(signal.SIGUSR1, signal.SIGTERM) as receiver:
+
+            def child() -> None:
+                signal.raise_signal(signal.SIGUSR1)
+                assert heard == [signal.SIGUSR1]
+                assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+                receiver.__exit__(None, None, None)
+                assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+
+            Child(child).check()
+            signal.raise_signal(signal.SIGTERM)
+            assert receiver.wait() == signal.SIGTERM
+
+    try:
+        zio.run(main)
+    finally:
+        signal.signal(signal.SIGUSR1, before)
+    assert heard == []
+
+
+# Hooks that were registered before our import run in the child before ours.
+
+
+def test_a_signal_in_the_child_before_our_hook_goes_to_the_handler_of_before() -> None:
+    done = run_script("early_hook.py", "task", "signal", PYTHONWARNINGS="ignore")
+    assert done.stdout.splitlines() == ["the previous handler", "None", "signalled", "the parent is well"]
+
+
+@pytest.mark.parametrize(
+    ("what", "said"),
+    [
+        ("sleep", {"thread": "None", "task": "ForkedError"}),
+        ("recv", {"thread": "ForkedError", "task": "ForkedError"}),
+        ("wait", {"thread": "False", "task": "ForkedError"}),
+        ("join", {"thread": "0", "task": "ForkedError"}),
+        ("background", {"thread": "5", "task": "ForkedError"}),
+    ],
+)
+@pytest.mark.parametrize("where", ["thread", "task"])
+def test_what_a_hook_may_do_in_the_child_before_ours(where: str, what: str, said: dict[str, str]) -> None:
+    """What is the parent's raises ForkedError, what is the child's own works, and nothing hangs."""
+    done = run_script("early_hook.py", where, what, PYTHONWARNINGS="ignore")
+    assert done.stdout.splitlines() == [said[where], "born", "the parent is well"], done.stderr

@@ -265,6 +265,8 @@ def call_elsewhere(loop: Loop, fn: Callable[..., Any], *args: Any) -> Any:
             if loop.forked:  # or a lock that no thread of this process holds would be waited for
                 loop.check_usable()
             return fn(*args)
+        if fiber.loop.forked:
+            fiber.loop.check_usable()
         if fiber.cancelled:
             raise Cancelled
         loop.check_usable()
@@ -320,6 +322,7 @@ def edit_elsewhere(loop: Loop, fn: Callable[..., Any], *args: Any) -> Any:
     fiber = getcurrent()
     loop.check_usable()
     if type(fiber) is Fiber:
+        fiber.loop.check_usable()
         return ForeignEdit(loop, fn, args, current_owner()).wait_in_task(fiber)
     refuse_to_block_here(fn)
     holder = thread_holder()
