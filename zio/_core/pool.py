@@ -164,6 +164,8 @@ class ThreadPool:
                 if job.cancelled:
                     self.cancel(job)
             job.run()
+            if self._loop.forked:  # the child that the job has forked returns here: what waits is the parent's to do
+                return
             with self._lock:
                 self._threads[me] = None
                 job.holder = None
