@@ -10,14 +10,12 @@ import threading
 import traceback
 import warnings
 from collections.abc import Callable, Iterator
-from functools import partial
 
 import pytest
 
 import zio
 from tests.zio.helpers_scripts import run_script
 from tests.zio.helpers_streams import in_turn, stream_and_peer
-from zio._core import homed as homed_module
 from zio.testing import wait_all_parked
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this platform")
@@ -301,28 +299,6 @@ def test_in_the_child_of_a_plain_script_old_objects_raise_and_new_ones_work(back
     Child(child).check()
     channel.send(1)
     assert task.join() == 1
-
-
-def test_a_lock_that_another_thread_holds_at_the_fork_is_free_in_the_child(background_runtime: zio.Runtime) -> None:
-    """T58: its holder does not exist there."""
-    task = zio.spawn(zio.Event().wait)
-
-    with background_runtime.loop.inbox._lock, homed_module._binding:
-
-        def child() -> None:
-            expect_forked_error(partial(background_runtime.loop.post, int))
-            task.cancel()  # to no effect, but it must not hang
-            fresh = zio.Event()
-            fresh.set()
-            assert fresh.wait()
-            zio.background().close()
-
-        # Another thread forks, as the one that holds the locks could take some of them again.
-        thread = threading.Thread(target=lambda: Child(child).check())
-        thread.start()
-        thread.join()
-    assert not task.done
-    task.cancel()
 
 
 def test_a_fork_while_other_threads_are_inside_the_runtime(background_runtime: zio.Runtime) -> None:

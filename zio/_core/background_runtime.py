@@ -80,9 +80,12 @@ def _start() -> Runtime:
                 "the interpreter is exiting: the background runtime cannot be started any more"
             ) from exc
         raise
+    except BaseException:  # of a signal handler: whether the thread runs nobody knows
+        _end(runtime)
+        raise
     try:
         started.wait()
-    except BaseException:  # of a signal handler
+    except BaseException:
         _end(runtime)
         raise
     see_to_the_exit()
@@ -113,11 +116,13 @@ def _park_for_ever(started: threading.Event) -> None:
     loop = fiber.loop
     loop.outside_wakers += 1
     started.set()
-    waiter = Waiter(fiber, "the end of the process")
-    try:
-        loop.wait(waiter, None, lambda _waiter: None)
-    except Cancelled:
-        return
+    while True:
+        try:
+            loop.wait(Waiter(fiber, "the end of the process"), None, lambda _waiter: None)
+        except Cancelled:
+            return
+        except Exception as exc:  # in the hub: it serves the whole process, and goes on
+            log_later(logger, logging.ERROR, "the background runtime was struck by an error", error=exc)
 
 
 def _forget() -> None:

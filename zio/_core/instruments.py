@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from .fiber import Fiber
     from .scope_tree import ScopeNode
-    from .waiter import Waiter
+    from .waiter import Queue, Waiter
 
 logger = logging.getLogger("zio")
 
@@ -69,14 +69,14 @@ class InstrumentedLoop(Loop):
         _budget.__set__(self, budget - 1)
         return False
 
-    def park(self, waiter: Waiter) -> int:
+    def park(self, waiter: Waiter, queue: Queue | None = None) -> int:
         task = waiter.fiber.task
         try:
             _tell(self, "task_parked", task, waiter.what)
         except BaseException:
             waiter.state = CANCELLED  # it is armed: nobody may wake a wait that never begins
             raise
-        state = Loop.park(self, waiter)
+        state = Loop.park(self, waiter, queue)
         _tell(self, "task_running", task)
         return state
 

@@ -133,9 +133,12 @@ class Runtime:
                 raise request
             finally:
                 del request
-        if loop.interrupted:
-            loop.interrupted = False
-            raise KeyboardInterrupt
+        interruption, loop.interruption = loop.interruption, None
+        if interruption is not None:
+            try:
+                raise interruption
+            finally:
+                del interruption
         try:
             return main.result()  # type: ignore[no-any-return]
         finally:

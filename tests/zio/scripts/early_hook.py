@@ -16,7 +16,6 @@ where, what = sys.argv[1:]
 ready = False
 
 
-
 def say(text: str) -> None:
     os.write(1, text.encode() + b"\n")
 
