@@ -17,6 +17,7 @@ from .at_home import call_home, edit_home
 from .core import Core
 from .draining import DRAIN_TIMEOUT, DrainReport
 from .errors import ConnectionClosedError, OptionError
+from .forgotten import Forgotten
 from .options import DEFAULT, check_timeout, make_options
 from .protocol import ServerInfo, check_control_line, check_queue
 from .protocol.encoder import MAX_KNOWN_SIZE, SIZES
@@ -247,7 +248,9 @@ class Client:
         core.ready()
         deadline = None if timeout is None else zio.now() + timeout
         gathering = core.requests.gather(subject, data, timeout, headers)
-        return Replies(gathering, deadline=deadline, max_msgs=max_msgs, stall=stall, until=until)
+        replies = Replies(gathering, deadline=deadline, max_msgs=max_msgs, stall=stall, until=until)
+        replies.client = self  # they need it
+        return replies
 
     def new_inbox(self) -> str:
         """A new unique subject for replies."""
@@ -406,6 +409,11 @@ class Client:
         core = self._core
         core.ready()
         edit_home(core.loop, core.reconnect_here)
+
+    def __del__(self) -> None:
+        core = getattr(self, "_core", None)  # there is none if it could not be made
+        if core is not None and core.opened and not core.closing and core.pid == getpid():
+            Forgotten(core).begin()
 
     def __repr__(self) -> str:
         return repr(self._core)

@@ -483,9 +483,8 @@ class Core:
         self.runtime.forget_settler(self._settle_at_exit)
         self.outbound.fail(lambda: closed_error(error))
         self.requests.close(lambda: closed_error(error))
-        for sub in list(self.subscriptions.values()):
-            if isinstance(sub, Subscription):
-                sub.close(reason, None)
+        for sub in self.table.living():
+            sub.close(reason, None)
         self.subscriptions.clear()
         self._restored_waiters.fail_all(lambda: closed_error(error))
         self.emit(events.Closed(error))
