@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 class _Warning:
-    """Warns as it goes: a filter that makes an error of it raises that here, as of any finalizer, and not in a caller."""
+    """Warns as it goes: what a filter makes an error is raised here, as in any finalizer, and not in a caller."""
 
     def __init__(self, text: str) -> None:
         self._text = text

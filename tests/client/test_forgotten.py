@@ -1,4 +1,4 @@
-"""Clients that nobody holds any more: they are drained and closed, unless one of their subscriptions is still of use."""
+"""Clients that nobody holds any more are drained and closed, unless one of their subscriptions is still of use."""
 
 from __future__ import annotations
 
