@@ -77,10 +77,13 @@ class Client:
     Every call may be made from any task or thread. ``with`` drains on success and closes on an error.
     """
 
+    _made = False
+
     def __init__(self, servers: list[Server], options: Options) -> None:
         self._core = Core(servers, options)
         if not options.lazy:
             self._core.ready()
+        self._made = True
 
     @property
     def options(self) -> Options:
@@ -411,9 +414,10 @@ class Client:
         edit_home(core.loop, core.reconnect_here)
 
     def __del__(self) -> None:
-        core = getattr(self, "_core", None)  # there is none if it could not be made
-        if core is not None and core.opened and not core.closing and core.pid == getpid():
-            Forgotten(core).begin()
+        if self._made:
+            core = self._core
+            if core.opened and not core.closing and core.pid == getpid():
+                Forgotten(core).begin()
 
     def __repr__(self) -> str:
         return repr(self._core)
