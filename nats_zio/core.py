@@ -202,7 +202,7 @@ class Core:
 
     def option_failed(self, option: str, error: BaseException) -> None:
         """A function given as an option raised, or returned what it must not."""
-        logger.error("%s= failed", option, exc_info=error)
+        log_later(logger, logging.ERROR, "%s= failed", option, error=error)
         self.emit(events.CallbackError(None, None, error))
 
     # Publishing, but for the way that Client.publish has for itself.
@@ -292,15 +292,15 @@ class Core:
 
     def slow_consumer(self, sub: Subscription) -> None:
         self.emit(events.SlowConsumer(sub, sub.dropped))
-        logger.warning("slow consumer: %r has reached its limit of pending messages", sub)
+        log_later(logger, logging.WARNING, "slow consumer: %r has reached its limit of pending messages", sub)
 
     def handler_not_started(self, sub: Subscription, error: RuntimeError) -> None:
         """There is no thread for a handler. Its messages wait; at the end of the program that is all there is to do."""
         if threading.main_thread().is_alive():
-            logger.error("the handler of %r waits for its next message: %s", sub, error)
+            log_later(logger, logging.ERROR, "the handler of %r waits for its next message: %s", sub, error)
 
     def callback_failed(self, sub: Subscription, message: Message, error: BaseException) -> None:
-        logger.error("the handler of %r failed", sub, exc_info=error)
+        log_later(logger, logging.ERROR, "the handler of %r failed", sub, error=error)
         self.emit(events.CallbackError(sub, message, error))
 
     # The connection.
