@@ -51,11 +51,19 @@ class Forgotten:
         except IndexError:
             return
         core.loop.urgent(self._end)
-        _Warning(f"{core!r} was never closed, and nobody holds it any more")
+        if core.runtime.is_background:
+            self._warn()
 
     def _end(self) -> None:
         """In the hub."""
-        self._core.loop.spawn_system(self._drain, name="a forgotten client")
+        core = self._core
+        loop = core.loop
+        loop.spawn_system(self._drain, name="a forgotten client")
+        if not core.runtime.is_background and loop.main is not None and not loop.main.done:
+            self._warn()  # else the run ends, and closes what it finds open: that may be relied on
+
+    def _warn(self) -> None:
+        _Warning(f"{self._core!r} was never closed, and nobody holds it any more")
 
     def _drain(self) -> None:
         try:

@@ -192,6 +192,17 @@ def test_there_is_no_warning_for_a_client_that_was_closed_not_opened_or_not_made
     assert texts(warned) == []
 
 
+def test_a_run_that_ends_with_its_client_open_is_not_warned(
+    server: NatsServer, warned: list[warnings.WarningMessage]
+) -> None:
+    def main() -> None:
+        nc = nats_zio.connect(server.url)
+        nc.publish("x")
+
+    zio.run(main)
+    assert texts(warned) == []
+
+
 def test_a_script_that_ends_with_its_client_open_is_not_warned(server: NatsServer) -> None:
     """What it published goes out all the same; that is what a script may rely on."""
     script = run_script("publish_and_end.py", server.url, "normal", 10, 10, env={"PYTHONWARNINGS": "always"})
