@@ -24,7 +24,7 @@ import greenlet
 
 warnings.simplefilter("ignore")
 URL, PLACE = sys.argv[1:3]
-said: dict[str, dict[str, str]] = {}
+said: dict[str, Any] = {}
 begun = threading.Event()
 fork_hook: Callable[[], None] | None = None
 if PLACE == "early child":
@@ -84,7 +84,7 @@ def outcome(call: Callable[[], object]) -> str:
 
 class Finalized:
     def __init__(self, act: Callable[[], None]) -> None:
-        self.me = self  # so that the collector of garbage finds it
+        self.me: Finalized | None = self  # so that the collector of garbage finds it
         self.act = act
 
     def __del__(self) -> None:
@@ -142,6 +142,15 @@ def plain(things: Things, where: str) -> None:
             if pid == 0:
                 os._exit(0)
             os.waitpid(pid, 0)
+        case "daemon thread":
+
+            def again_and_again() -> None:
+                while outcome(lambda: things.nc.flush(timeout=5)) == "done":
+                    begun.set()
+                print("came back", flush=True)
+
+            threading.Thread(target=again_and_again, daemon=True).start()
+            begun.wait(5)
         case "exit handler":
             atexit.register(lambda: (act(), print(json.dumps(said), flush=True)))
         case "profile function":
@@ -159,7 +168,10 @@ def plain(things: Things, where: str) -> None:
                 asyncio.get_running_loop().call_soon(act)
                 await asyncio.sleep(0)
 
-            asyncio.run(main())
+            with warnings.catch_warnings(record=True) as caught:
+                warnings.simplefilter("always", RuntimeWarning)
+                asyncio.run(main())
+            said["warnings"] = len(caught)
         case "greenlet":
             greenlet.greenlet(act).switch()
         case "C thread":
@@ -216,7 +228,13 @@ def in_run(where: str) -> None:
     things.nc.flush()
 
 
-if PLACE.startswith("run: "):
+def first_client() -> None:
+    print(json.dumps({"connect": outcome(lambda: nats_zio.connect(URL).flush())}), flush=True)
+
+
+if PLACE == "first client at the exit":
+    atexit.register(first_client)
+elif PLACE.startswith("run: "):
     zio.run(in_run, PLACE.removeprefix("run: "))
 elif PLACE in ("child", "early child", "lazy child"):
     in_child(PLACE == "lazy child")
@@ -224,5 +242,5 @@ else:
     things = Things()
     plain(things, PLACE)
     things.nc.flush()
-if PLACE != "exit handler":
+if PLACE not in ("exit handler", "first client at the exit"):
     print(json.dumps(said))
