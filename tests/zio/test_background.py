@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import threading
 import time
+from collections.abc import Callable, Iterator
 
 import pytest
 
@@ -191,3 +192,57 @@ def test_empty_values_in_the_environment_mean_the_default(monkeypatch: pytest.Mo
     monkeypatch.setenv("ZIO_POLLER", "")
     monkeypatch.setenv("ZIO_SCHED_SEED", "")
     assert zio.run(os.getpid) == os.getpid()
+
+
+# It begins without a lock, since whoever wants it may have interrupted its beginning.
+
+
+@pytest.fixture
+def not_started(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """There is none, until the test asks for one."""
+    monkeypatch.setattr(background_module, "_current", background_module._NotStarted())
+    yield
+    runtime = background_module.background_if_started()
+    if runtime is not None:
+        runtime.close()
+
+
+def test_a_handler_that_asks_for_it_while_it_is_being_started_gets_the_one_that_counts(
+    not_started: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    start_thread = background_module._start_thread
+    found: list[zio.Runtime] = []
+
+    def interrupted(target: Callable[[], object]) -> None:
+        monkeypatch.setattr(background_module, "_start_thread", start_thread)
+        found.append(zio.background())  # as a signal handler might, or a finalizer
+        start_thread(target)
+
+    monkeypatch.setattr(background_module, "_start_thread", interrupted)
+    before = set(threading.enumerate())
+    found.append(zio.background())
+    assert found[0] is found[1]
+    assert found[0].call(lambda: 5) == 5
+    others = [thread for thread in threading.enumerate() if thread not in before and thread.name == "zio-background"]
+    for thread in others:
+        thread.join(0 if found[0].loop.thread_id == thread.ident else 10)
+    assert [thread.ident for thread in others if thread.is_alive()] == [found[0].loop.thread_id]
+
+
+def test_what_a_signal_handler_raises_while_it_is_being_started_leaves_no_thread(
+    not_started: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    started: list[threading.Thread] = []
+
+    class Interrupted(threading.Event):
+        def wait(self, timeout: float | None = None) -> bool:
+            started.extend(thread for thread in threading.enumerate() if thread.name == "zio-background")
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(threading, "Event", Interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        zio.background()
+    monkeypatch.undo()
+    for thread in started:
+        thread.join(10)
+        assert not thread.is_alive()

@@ -15,6 +15,7 @@ import atexit
 import logging
 import sys
 import threading
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from greenlet import getcurrent
@@ -72,7 +73,7 @@ def _start() -> Runtime:
     runtime = Runtime()
     runtime.is_background = True
     try:
-        _start_thread(lambda: runtime.run(_park_for_ever, started))
+        _start_thread(lambda: _serve(runtime, started))
     except RuntimeError as exc:
         runtime.close()
         if sys.is_finalizing() or not threading.main_thread().is_alive():
@@ -90,6 +91,11 @@ def _start() -> Runtime:
         raise
     see_to_the_exit()
     return runtime
+
+
+def _serve(runtime: Runtime, started: threading.Event) -> None:
+    with suppress(Cancelled):  # ended before it had begun
+        runtime.run(_park_for_ever, started)
 
 
 def _start_thread(target: Callable[[], object]) -> None:
