@@ -232,17 +232,19 @@ def test_a_handler_that_asks_for_it_while_it_is_being_started_gets_the_one_that_
 def test_what_a_signal_handler_raises_while_it_is_being_started_leaves_no_thread(
     not_started: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    start_thread = background_module._start_thread
     started: list[threading.Thread] = []
 
-    class Interrupted(threading.Event):
-        def wait(self, timeout: float | None = None) -> bool:
-            started.extend(thread for thread in threading.enumerate() if thread.name == "zio-background")
-            raise KeyboardInterrupt
+    def interrupted(target: Callable[[], object]) -> None:
+        before = set(threading.enumerate())
+        start_thread(target)
+        started.extend(set(threading.enumerate()) - before)
+        raise KeyboardInterrupt
 
-    monkeypatch.setattr(threading, "Event", Interrupted)
+    monkeypatch.setattr(background_module, "_start_thread", interrupted)
     with pytest.raises(KeyboardInterrupt):
         zio.background()
-    monkeypatch.undo()
     for thread in started:
         thread.join(10)
         assert not thread.is_alive()
+    assert background_module.background_if_started() is None
