@@ -406,6 +406,11 @@ def test_a_signal_in_the_child_before_our_hook_goes_to_the_handler_of_before() -
     assert done.stdout.splitlines() == ["the previous handler", "None", "signalled", "the parent is well"]
 
 
+def test_a_stream_that_is_closed_in_the_child_before_our_hook_stays_open_in_the_parent() -> None:
+    done = run_script("early_hook.py", "task", "close", PYTHONWARNINGS="ignore")
+    assert done.stdout.splitlines() == ["None", "born", "the parent is well"], done.stderr
+
+
 @pytest.mark.parametrize(
     ("what", "said"),
     [

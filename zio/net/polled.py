@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from greenlet import getcurrent
 
-from .._core import FAILED, READ, WOKEN, WRITE, Busy, Cancelled, Closed, Fiber, Waiter, WrongLoop
+from .._core import FAILED, READ, WOKEN, WRITE, Busy, Cancelled, Closed, Fiber, Waiter, WrongLoop, notice_fork
 
 if TYPE_CHECKING:
     from .._core import Loop, Pollable
@@ -86,6 +86,7 @@ class PolledSocket:
     def close(self, what: object) -> None:
         if self.closed:
             return
+        notice_fork()
         with nullcontext() if self.loop.forked else self.guard:  # in a forked child nobody else would let it go
             self.closed = True
             if self.io.lent_to is not None and not self.loop.forked:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import sys
 from collections.abc import Callable
 from typing import Any
@@ -38,6 +39,7 @@ import zio  # noqa: E402
 signal.signal(signal.SIGUSR1, lambda number, frame: say("the previous handler"))
 channel: Any = None
 event: Any = None
+stream: Any = None
 
 
 def background() -> int:
@@ -51,13 +53,20 @@ calls: dict[str, Callable[[], object]] = {
     "wait": lambda: event.wait(timeout=0.01),
     "join": lambda: zio.spawn(int).join(),
     "background": background,
+    "close": lambda: stream.close(),
 }
 
 
 def main() -> None:
-    global ready, channel, event
+    global ready, channel, event, stream
     channel, event = zio.Channel(0), zio.Event()
     zio.spawn(channel.recv)
+    if what == "close":
+        loop = zio.lowlevel.here().loop
+        left, right = socket.socketpair()
+        stream, peer = zio.net.SocketStream(left, loop), zio.net.SocketStream(right, loop)
+        reader = zio.spawn(stream.recv, 5)
+        zio.testing.wait_all_parked()
     ready = True
     pid = os.fork()
     if pid == 0:
@@ -65,6 +74,9 @@ def main() -> None:
         os._exit(0)
     assert os.waitpid(pid, 0)[1] == 0
     channel.send(1)
+    if stream is not None:
+        peer.send_all(b"heard")
+        assert reader.join(5) == b"heard"
     say("the parent is well")
 
 
