@@ -17,10 +17,14 @@ from tests.client.scripting import Script, run_script
 SCRIPTS = Path(__file__).parent / "scripts"
 HANDLERS = ["after connect", "before connect", "before the import"]
 FINALIZERS = ["a finalizer", "a late finalizer"]
-STATUS = {"normal": 0, "exception": 1, "sys.exit": 3, "fork": 0, "spawn": 0}
-# Of a forked child, which drops the parent's; before Python 3.13 none of its own are asked.
-OF_A_FORK = [] if sys.version_info < (3, 13) else HANDLERS[:2]
-ASKED = {"fork": FINALIZERS + OF_A_FORK, "spawn": FINALIZERS + HANDLERS}
+STATUS = {"normal": 0, "exception": 1, "sys.exit": 3, "fork": 0, "forkserver": 0, "spawn": 0}
+# A forked child drops the parent's; before Python 3.13 none of its own are asked either.
+OLD = sys.version_info < (3, 13)
+ASKED = {
+    "fork": FINALIZERS + ([] if OLD else HANDLERS[:2]),
+    "forkserver": FINALIZERS + ([] if OLD else HANDLERS),
+    "spawn": FINALIZERS + HANDLERS,
+}
 
 
 def play(url: str, how: str, what: str) -> tuple[Script, list[str]]:
@@ -34,7 +38,7 @@ def play(url: str, how: str, what: str) -> tuple[Script, list[str]]:
         published = []
         while (message := sub.try_next()) is not None:
             published.append(message.data.decode())
-    if how in ("fork", "spawn"):
+    if how in ASKED:
         assert "the child's status: 0" in script.stdout
         assert published[-1:] == ["before the import"]  # the parent's own
         del published[-1]

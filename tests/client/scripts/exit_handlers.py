@@ -1,6 +1,7 @@
 """Exit handlers that publish and ask, wherever they were registered: `exit_handlers.py URL HOW [WHAT]`.
 
-HOW it ends: `normal`, `exception`, `sys.exit`; `fork` and `spawn`: a child of multiprocessing, whose handlers count.
+HOW it ends: `normal`, `exception`, `sys.exit`; `fork`, `forkserver`, `spawn`: a child of multiprocessing, whose handlers
+count.
 WHAT each handler does: `publish` (the default), `request`, `connect` (a client of its own), or `wait` (a line of input
 before the end, then publish).
 """
@@ -55,7 +56,7 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    if how in ("fork", "spawn"):
+    if how in ("fork", "spawn", "forkserver"):
         context: Any = multiprocessing.get_context(how)
         child = context.Process(target=main)
         child.start()
