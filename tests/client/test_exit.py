@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import logging
 import re
 import sys
 from pathlib import Path
@@ -11,7 +12,9 @@ from typing import Any
 import pytest
 
 import nats_zio
-from nats_zio.testing import NatsServer
+import zio
+from nats_zio.testing import NatsServer, ScriptedServer
+from tests.client.scripted import connected
 from tests.client.scripting import Script, run_script
 
 SCRIPTS = Path(__file__).parent / "scripts"
@@ -70,7 +73,7 @@ def test_an_exit_handler_may_make_a_client_or_is_told_that_it_is_too_late(
         assert refused == []
 
 
-def test_with_a_frozen_server_exit_handlers_delay_the_end_no_longer_than_a_close(server: NatsServer) -> None:
+def test_with_a_frozen_server_the_end_comes_and_each_lost_message_is_told_of_once(server: NatsServer) -> None:
     with Script("exit_handlers.py", server.url, "normal", "wait") as script:
         script.expect("published")
         server.pause()
@@ -80,8 +83,28 @@ def test_with_a_frozen_server_exit_handlers_delay_the_end_no_longer_than_a_close
         finally:
             server.resume()
     counts = [int(count) for count in re.findall(r"with (\d+) messages", script.stderr)]
-    assert sum(counts) == len(HANDLERS)  # each of them is told of once
-    assert script.seconds < 4  # of which two for both looks at the server together
+    assert sum(counts) == len(HANDLERS)
+
+
+def test_both_looks_at_a_frozen_server_take_no_longer_than_a_close(caplog: pytest.LogCaptureFixture) -> None:
+    """The first among the exit handlers, the second behind them."""
+
+    def test(server: ScriptedServer, nc: nats_zio.Client) -> None:
+        nc.publish("a", b"12345")
+        server.pong = "drop"
+        begin = zio.now()
+        settled = zio.Event()
+        nc.runtime.settle_before_exit(settled.set)
+        settled.wait()
+        nc.publish("a", b"1234567")  # of an exit handler
+        nc.close()
+        assert zio.now() - begin == pytest.approx(2.0, abs=0.1)
+
+    with caplog.at_level(logging.WARNING, "nats_zio"):
+        connected(test)
+    first, second = (record.getMessage() for record in caplog.records)
+    assert first.startswith("closing a client with 1 messages (5 bytes)")
+    assert second.startswith("closing a client with 1 messages (7 bytes)")
 
 
 def test_what_is_lost_reaches_log_handlers_that_keep_lines_until_the_log_is_shut_down(

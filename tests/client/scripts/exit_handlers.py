@@ -1,7 +1,7 @@
 """Exit handlers that publish and ask, wherever they were registered: `exit_handlers.py URL HOW [WHAT]`.
 
-HOW it ends: `normal`, `exception`, `sys.exit`; `fork`, `forkserver`, `spawn`: a child of multiprocessing, whose handlers
-count.
+HOW it ends: `normal`, `exception`, `sys.exit`; `fork`, `forkserver`, `spawn`: a child of multiprocessing, and then
+its handlers count.
 WHAT each handler does: `publish` (the default), `request`, `connect` (a client of its own), or `wait` (a line of input
 before the end, then publish).
 """
