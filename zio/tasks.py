@@ -163,7 +163,8 @@ def pause() -> None:
         loop = fiber.loop
         ready = loop.ready
         budget = loop.budget
-        if ready and budget > 0 and type(item := ready[0]) is Fiber:  # loop.pause, written out
+        if ready and budget > 0 and fiber.waiter is None and type(item := ready[0]) is Fiber:
+            # loop.pause, written out
             loop.budget = budget - 1
             try:
                 ready.append(fiber)

@@ -297,6 +297,15 @@ def _waker(loop: Loop, waiter: Waiter) -> Callable[[], None]:
     return lambda: loop.post(waiter.wake, optional=True)
 
 
+ENOUGH = 24  # calls within each other: more than anything takes that is not to be left half done
+
+
+def need_stack(levels: int = ENOUGH) -> None:
+    """RecursionError now, rather than in the middle of what follows. (0.8 µs.)"""
+    if levels:
+        need_stack(levels - 1)
+
+
 def call_elsewhere(loop: Loop, fn: Callable[..., Any], *args: Any) -> Any:
     """Run ``fn(*args)`` as a task of ``loop`` and wait here for the outcome. Direct if this is that loop."""
     fiber = getcurrent()

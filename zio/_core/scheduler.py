@@ -336,6 +336,8 @@ class Loop:
             notice_fork()
         if self.forked:
             self.check_usable()
+        if fiber.waiter is not None:  # of a finalizer, say, in the middle of a wait: which is what lets others run
+            return False
         if self.deferred and (error := self.deferred.pop(fiber.task, None)) is not None:  # type: ignore[arg-type]
             raise error
         if fiber.cancelled:
@@ -379,7 +381,7 @@ class Loop:
             budget = self.budget
         self.budget = budget - 1
         ready = self.ready
-        if ready:
+        if ready and fiber.waiter is None:
             try:
                 ready.append(fiber)
                 item = ready[0]

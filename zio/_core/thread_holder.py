@@ -31,10 +31,10 @@ class Cancellable(Protocol):
     cancelled: bool
 
 
-class Loan(Protocol):
-    """What a plain thread reads from in the stead of a loop, which gets no answer for it meanwhile."""
+class Lent(Protocol):
+    """What a plain thread does in the stead of a loop: reads a socket, or writes. ``end`` takes it out of ``lent``."""
 
-    def end(self) -> None: ...
+    def end(self, holder: ThreadHolder) -> None: ...
 
 
 class ThreadWatch(Protocol):
@@ -53,7 +53,7 @@ watched_threads: set[ThreadHolder] = set()
 class ThreadHolder(Holder):
     """The place of a plain thread in the cancel tree, and its identity as owner of locks."""
 
-    __slots__ = ("_cancelling", "ended", "ident", "job", "loan", "loop", "name", "pending", "waits", "watches")
+    __slots__ = ("_cancelling", "ended", "ident", "job", "lent", "loop", "name", "pending", "waits", "watches")
 
     def __init__(self) -> None:
         super().__init__()
@@ -62,7 +62,7 @@ class ThreadHolder(Holder):
         self.waits: list[Blocked] = []  # the innermost last: of a signal handler amid a wait, say
         self.job: Cancellable | None = None  # of a pool's thread
         self._cancelling: list[None] = []  # one for each who is about to cancel that
-        self.loan: Loan | None = None  # what it reads from, in the stead of a loop
+        self.lent: list[Lent] = []  # what it has of a loop's, and must give back before it waits
         self.pending: BaseException | None = None  # what interrupted a call that had completed all the same
         self.name = threading.current_thread().name
         self.ident = threading.get_ident()
@@ -91,6 +91,7 @@ class ThreadHolder(Holder):
 
             unraised = "%r has ended before it could raise what interrupted it"
             log_later(logger, logging.ERROR, unraised, self, error=self.pending)
+        self.give_back()
         watches, self.watches = self.watches, set()
         for watch in list(watches):
             watch.thread_ended(self)
@@ -156,6 +157,11 @@ class ThreadHolder(Holder):
         for blocked in list(self.waits):  # a copy: this may run in another thread
             blocked.interrupt()
 
+    def give_back(self) -> None:
+        """End what it does in the stead of a loop."""
+        while self.lent:
+            self.lent[-1].end(self)
+
     def blocked_in(self, what: Blocked) -> BlockedIn:
         """``with`` this around a wait: what a cancel interrupts. What it reads from is given back before."""
         return BlockedIn(self, what)
@@ -196,8 +202,8 @@ class BlockedIn:
 
     def __enter__(self) -> None:
         holder = self._holder
-        if holder.loan is not None:
-            holder.loan.end()
+        if holder.lent:
+            holder.give_back()
         holder.waits.append(self._what)
 
     def __exit__(self, *exc_info: object) -> None:
