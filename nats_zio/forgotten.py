@@ -23,8 +23,13 @@ class _Warning:
     def __init__(self, text: str) -> None:
         self._text = text
 
+    def forgo(self) -> None:
+        """Say nothing."""
+        self._text = ""
+
     def __del__(self) -> None:
-        warnings.warn(self._text, ResourceWarning, stacklevel=2)
+        if self._text:
+            warnings.warn(self._text, ResourceWarning, stacklevel=2)
 
 
 class Forgotten:
@@ -50,20 +55,22 @@ class Forgotten:
             self._turn.pop()
         except IndexError:
             return
-        core.loop.urgent(self._end)
+        warning = _Warning(f"{core!r} was never closed, and nobody holds it any more")
         if core.runtime.is_background:
-            self._warn()
+            core.loop.urgent(self._drain_at_home)
+        else:
+            core.loop.urgent(lambda: self._end_in_run(warning))
 
-    def _end(self) -> None:
+    def _end_in_run(self, warning: _Warning) -> None:
         """In the hub."""
-        core = self._core
-        loop = core.loop
-        loop.spawn_system(self._drain, name="a forgotten client")
-        if not core.runtime.is_background and loop.main is not None and not loop.main.done:
-            self._warn()  # else the run ends, and closes what it finds open: that may be relied on
+        loop = self._core.loop
+        if loop.main is None or loop.main.done:
+            warning.forgo()  # the run ends, and closes what it finds open: that may be relied on
+        self._drain_at_home()
 
-    def _warn(self) -> None:
-        _Warning(f"{self._core!r} was never closed, and nobody holds it any more")
+    def _drain_at_home(self) -> None:
+        """In the hub."""
+        self._core.loop.spawn_system(self._drain, name="a forgotten client")
 
     def _drain(self) -> None:
         try:
