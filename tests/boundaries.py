@@ -104,7 +104,7 @@ def hang_is_a_failure(seconds: float, what: Callable[[], str]) -> Iterator[None]
 
     def watch() -> None:
         if not told.wait(seconds):
-            sys.__stderr__.write(f"\nhangs after {what()}\n")
+            print(f"\nhangs after {what()}", file=sys.__stderr__)
             faulthandler.dump_traceback(all_threads=True)
             import os
 

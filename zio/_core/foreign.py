@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from greenlet import getcurrent
 
+from . import exiting
 from .errors import BlockingNotAllowed, Cancelled, RuntimeClosed
 from .fiber import Fiber
 from .native_threads import native_thread_is_alive
@@ -199,6 +200,8 @@ class ForeignCall:
         finally:
             if self in waits:
                 waits.remove(self)
+        if self.error is not None:
+            exiting.stay_if_over()
         if interruption is not None:
             try:
                 if self.error is not None:
@@ -322,6 +325,8 @@ def call_elsewhere(loop: Loop, fn: Callable[..., Any], *args: Any) -> Any:
             if loop.forked:  # or a lock that no thread of this process holds would be waited for
                 loop.check_usable()
             return fn(*args)
+        if fiber.loop.forked:
+            fiber.loop.check_usable()
         if fiber.cancelled:
             raise Cancelled
         loop.check_usable()
@@ -377,6 +382,7 @@ def edit_elsewhere(loop: Loop, fn: Callable[..., Any], *args: Any) -> Any:
     fiber = getcurrent()
     loop.check_usable()
     if type(fiber) is Fiber:
+        fiber.loop.check_usable()
         return ForeignEdit(loop, fn, args, current_owner()).wait_in_task(fiber)
     refuse_to_block_here(fn)
     holder = thread_holder()
@@ -447,6 +453,7 @@ def wait_in_thread(latch: Latch, timeout: float | None) -> bool:
             if rest is not None and rest <= 0:
                 return False
             latch.wait(min(x for x in (left, rest, threading.TIMEOUT_MAX) if x is not None))
+        exiting.stay_if_over()
         return True
     finally:
         if latch in waits:

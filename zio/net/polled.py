@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from greenlet import getcurrent
 
-from .._core import FAILED, READ, WOKEN, WRITE, Busy, Cancelled, Closed, Fiber, Waiter, WrongLoop
+from .._core import FAILED, READ, WOKEN, WRITE, Busy, Cancelled, Closed, Fiber, Waiter, WrongLoop, notice_fork
 
 if TYPE_CHECKING:
     from .._core import Loop, Pollable, ThreadHolder
@@ -107,6 +107,7 @@ class PolledSocket:
     def close(self, what: object) -> None:
         if self.closed:
             return
+        notice_fork()
         self.closed = True
         if self.borrower is None or self.loop.forked:
             self.close_for_good()

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 
 from greenlet import getcurrent
 
-from .._core import Busy, Closed, Fiber, Waiter, WaitQueue, WrongLoop, here
+from .._core import Busy, Closed, Fiber, Waiter, WaitQueue, WrongLoop, here, notice_fork
 from .stream import Stream, checked_size
 
 if TYPE_CHECKING:
@@ -409,6 +409,7 @@ class TLSStream(Stream):
     def close(self) -> None:
         if self._closed:
             return
+        notice_fork()
         loop = self._loop
         if loop.closed or loop.forked:  # in a forked child the connection is the parent's: not a byte may go out
             self._closed = True
