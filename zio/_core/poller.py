@@ -23,6 +23,9 @@ from .waiter import WOKEN, Waiter
 if TYPE_CHECKING:
     from collections import deque
 
+SHORT = 0.01  # seconds: up to here a wait that is a millisecond longer would be noticed
+MOST_SELECTED = 1024  # FD_SETSIZE: what select() cannot look at
+
 READ = 1
 WRITE = 2
 
@@ -120,7 +123,8 @@ class EpollPoller:
 
     def poll(self, timeout: float | None, ready: deque[Any]) -> None:
         get = self._table.get
-        for fd, events in self._epoll.poll(-1 if timeout is None else timeout, 256):
+        short = timeout is not None and 0 < timeout < SHORT
+        for fd, events in self._poll_precisely(timeout) if short else self._epoll.poll(timeout, 256):
             pollable = get(fd)
             if pollable is None:  # the eventfd, a signal, or a registration that a child keeps alive
                 if self._signal_pipe is not None and fd == self._signal_pipe[0]:
@@ -145,6 +149,21 @@ class EpollPoller:
                 if waiter is not None and not waiter.state:
                     waiter.state = WOKEN
                     ready.append(waiter.fiber)
+
+    def _poll_precisely(self, seconds: float) -> list[tuple[int, int]]:
+        """``epoll.poll`` for a short time: that alone would round it up to milliseconds.
+
+        It waits for the whole ones; the rest is for select(), which takes microseconds, and sees that an epoll set has
+        something to tell.
+        """
+        if self._epoll.fileno() >= MOST_SELECTED:
+            return self._epoll.poll(seconds, 256)
+        whole = int(seconds * 1000) / 1000
+        events = self._epoll.poll(whole, 256) if whole else []
+        if events:
+            return events
+        select.select((self._epoll,), (), (), seconds - whole)
+        return self._epoll.poll(0, 256)
 
     def wake(self) -> None:
         os.eventfd_write(self._eventfd, 1)

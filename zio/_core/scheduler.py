@@ -446,6 +446,7 @@ class Loop:
         if self.tick_end or self.inbox:
             return
         deadline = timers.next_deadline()
+        before_jump = None  # seconds of real time
         if self.idle_waiters or (clock.virtual and deadline is not None):
             # Parked, unless a socket or another thread has something for us right now.
             self.poller.poll(0, ready)
@@ -455,8 +456,10 @@ class Loop:
                 self.idle_waiters.popleft().wake()
                 return
             elif deadline is not None:
-                clock.jump(deadline)
-                return
+                before_jump = clock.real_wait(deadline, self.io_waiting > 0)
+                if before_jump <= 0:
+                    clock.jump(deadline)
+                    return
             if ready or self.inbox:
                 return
         if deadline is None:
@@ -465,7 +468,7 @@ class Loop:
                 return
             timeout = None
         elif clock.virtual:
-            timeout = None  # time stands still while another thread works for us
+            timeout = before_jump  # without one time stands still, while another thread works for us
         else:
             timeout = min(max(deadline - clock.now(), 0), LONGEST_POLL)
         if self.inbox.may_sleep():
@@ -473,6 +476,8 @@ class Loop:
                 self.poller.poll(timeout, ready)
             finally:
                 self.inbox.awake()
+            if before_jump is not None and deadline is not None:
+                clock.waited(deadline)
         if self.inbox:
             self.inbox.run()
         if heap and heap[0][0] <= (now := clock.now()):

@@ -227,11 +227,11 @@ class Popen:
             job = Job(until_ended, (self.pid,), lambda _job: loop.post(self._thread_saw_the_end, optional=True), None)
             loop.runtime.pool.submit(job, at_once=True)
         self._ended.push(waiter)
-        loop.outside_wakers += 1
+        loop.io_waiting += 1
         try:
             return loop.wait(waiter, seconds, self._ended.discard)
         finally:
-            loop.outside_wakers -= 1
+            loop.io_waiting -= 1
 
     def _thread_saw_the_end(self) -> None:
         self._watched = False
