@@ -4,7 +4,7 @@ It imports nothing from the rest of ``zio``; the rest uses the names below.
 """
 
 from .cancel import CancelScope, move_on_after, shield, timeout
-from .clock import Clock, MonotonicClock, VirtualClock
+from .clock import Clock, MonotonicClock, VirtualClock, monotonic
 from .errors import (
     BlockingNotAllowed,
     BrokenLock,
@@ -88,6 +88,7 @@ __all__ = [
     "current_holder",
     "current_owner",
     "edit_elsewhere",
+    "monotonic",
     "here",
     "inherited_context",
     "inner_packages",
