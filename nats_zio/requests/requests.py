@@ -9,7 +9,6 @@ from __future__ import annotations
 from copy import copy
 from itertools import count
 from math import inf
-from time import monotonic
 from typing import TYPE_CHECKING, Any, Protocol
 
 from greenlet import getcurrent
@@ -21,6 +20,8 @@ from zio.lowlevel import (
     WOKEN,
     Fiber,
     Waiter,
+    end_daemon_at_exit,
+    monotonic,
     refuse_to_block_here,
     threads_in_scopes,
     wait_in_thread,
@@ -109,8 +110,8 @@ class Requests:
             if accepted > outbound.limit:
                 outbound.admit(len(data), None if timeout is None else deadline)
                 accepted = outbound.accepted + len(data)
-            outbound.lines.extend((line, data))
             outbound.accepted = accepted
+            outbound.lines.extend((line, data))
         waiter = Waiter(fiber, "a reply")
         self._pending[token] = (waiter, line, subject, deadline)
         if self._gate.shut:
@@ -175,6 +176,7 @@ class Requests:
             self.forget(token)
             raise self._timed_out(subject, timeout)
         if reply.error is not None:
+            end_daemon_at_exit(reply.error)
             raise reply.error
         return reply.value  # type: ignore[no-any-return]
 
@@ -229,8 +231,8 @@ class Requests:
             size = len(body)
             if outbound.accepted + size > outbound.limit:
                 outbound.admit(size, None if timeout is None else loop.clock.now() + timeout)
-            outbound.lines.extend((line, body))
             outbound.accepted += size
+            outbound.lines.extend((line, body))
             self.add(token, gathering, line, subject)
             return gathering
         self.add(token, gathering, line, subject)

@@ -9,7 +9,6 @@ interruption loses a message. Waiting tasks, closing and the limits belong to th
 from __future__ import annotations
 
 from functools import partial
-from time import monotonic
 from typing import TYPE_CHECKING, Self
 
 from greenlet import getcurrent
@@ -23,6 +22,8 @@ from zio.lowlevel import (
     Waiter,
     WaitQueue,
     current_owner,
+    end_daemon_at_exit,
+    monotonic,
     refuse_to_block_here,
     runtime_here,
 )
@@ -197,7 +198,9 @@ class Subscription:
             return self._queue.popleft()
         except IndexError:
             pass
-        raise self._closed_error()
+        error = self._closed_error()
+        end_daemon_at_exit(error)
+        raise error
 
     def next_batch(self, max: int, timeout: float | None = DEFAULT) -> list[Message]:
         """Wait like ``next`` for a message; return it with all others pending, at most ``max``."""

@@ -19,12 +19,12 @@ def fifo(tmp_path: Path) -> Path:
 
 
 def _fds() -> set[str]:
-    return set(os.listdir("/proc/self/fd"))
+    return {entry.name for entry in Path("/proc/self/fd").iterdir()}
 
 
 @pytest.mark.parametrize("mode", ["r", "rb", "w", "wb", "a"])
 def test_a_cancelled_opening_ends_at_once_and_leaves_no_thread_and_no_descriptor(fifo: Path, mode: str) -> None:
-    def main() -> tuple[list[object], int]:
+    def main() -> tuple[list[str], int]:
         zio.to_thread(str)  # the pool has begun
         before = _fds()
         with zio.move_on_after(0.02) as scope:

@@ -19,6 +19,7 @@ from .errors import (
     WouldBlock,
     WrongLoop,
 )
+from .exiting import end_daemon_at_exit
 from .fiber import NO_LOOP, Fiber, current_fiber
 from .foreign import (
     RuntimeThread,
@@ -26,12 +27,14 @@ from .foreign import (
     current_owner,
     edit_elsewhere,
     inner_packages,
+    need_stack,
     refuse_to_block_here,
     wait_in_thread,
     waits_on,
 )
 from .homed import Homed
 from .instruments import Instrument
+from .log_lines import log_later, wait_logged
 from .poller import READ, WRITE, Pollable
 from .pool import Job, worker_loop
 from .runtime import Runtime, background, run, runtime_here, wait_done
@@ -40,7 +43,7 @@ from .seconds import check_seconds, seconds_after
 from .statistics import Statistics
 from .task import Task, inherited_context
 from .thread_holder import ThreadHolder, current_holder, thread_holder, threads_in_scopes
-from .waiter import ARMED, CANCELLED, FAILED, TIMED_OUT, WOKEN, Sleeper, Waiter, WaitQueue
+from .waiter import ARMED, CANCELLED, FAILED, TIMED_OUT, WOKEN, Sleeper, StubbornWaiter, Waiter, WaitQueue
 
 __all__ = [
     "ARMED",
@@ -74,6 +77,7 @@ __all__ = [
     "RuntimeThread",
     "Sleeper",
     "Statistics",
+    "StubbornWaiter",
     "Task",
     "ThreadHolder",
     "VirtualClock",
@@ -88,11 +92,14 @@ __all__ = [
     "current_holder",
     "current_owner",
     "edit_elsewhere",
-    "monotonic",
+    "end_daemon_at_exit",
     "here",
     "inherited_context",
     "inner_packages",
+    "log_later",
+    "monotonic",
     "move_on_after",
+    "need_stack",
     "refuse_to_block_here",
     "run",
     "runtime_here",
@@ -103,6 +110,7 @@ __all__ = [
     "threads_in_scopes",
     "wait_done",
     "wait_in_thread",
+    "wait_logged",
     "waits_on",
     "worker_loop",
 ]

@@ -16,8 +16,10 @@ import os
 import select
 import selectors
 import socket
+from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol
 
+from .standard_fds import keep_standard_fds
 from .waiter import WOKEN, Waiter
 
 if TYPE_CHECKING:
@@ -70,8 +72,10 @@ class Poller(Protocol):
     def arm(self, pollable: Pollable, direction: int) -> None: ...
     def register(self, pollable: Pollable) -> None: ...
     def remove(self, pollable: Pollable) -> None: ...
+    def knows(self, fd: int) -> bool: ...
     def poll(self, timeout: float | None, ready: deque[Any]) -> None: ...
-    def wake(self) -> None: ...
+    def suspect_all(self, ready: deque[Any]) -> None: ...
+    def wake(self) -> object: ...
     def signal_fd(self) -> int: ...
     def close(self) -> None: ...
     def abandon(self) -> None: ...
@@ -89,6 +93,7 @@ class EpollPoller:
         self._eventfd = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
         # Edge-triggered: each write is an edge of its own, so the counter need not be read.
         self._epoll.register(self._eventfd, select.EPOLLIN | select.EPOLLET)
+        self.wake = partial(os.eventfd_write, self._eventfd, 1)  # no function of Python's: see Inbox.put
         self._signal_pipe: tuple[int, int] | None = None
 
     def add(self, fd: int) -> Pollable:
@@ -120,6 +125,10 @@ class EpollPoller:
                 self._epoll.unregister(pollable.fd)
             except (FileNotFoundError, OSError):
                 return  # closed behind our back: the kernel has forgotten it already
+
+    def knows(self, fd: int) -> bool:
+        """Whether ``fd`` is waited for here, so that it is no stranger's."""
+        return fd in self._table
 
     def poll(self, timeout: float | None, ready: deque[Any]) -> None:
         get = self._table.get
@@ -165,8 +174,11 @@ class EpollPoller:
         select.select((self._epoll,), (), (), seconds - whole)
         return self._epoll.poll(0, 256)
 
-    def wake(self) -> None:
-        os.eventfd_write(self._eventfd, 1)
+    def suspect_all(self, ready: deque[Any]) -> None:
+        """Something that the system has told may be lost: all look for themselves."""
+        for pollable in list(self._table.values()):
+            pollable.now_readable(ready)
+            pollable.now_writable(ready)
 
     def signal_fd(self) -> int:
         """What ``signal.set_wakeup_fd`` may write to; not the eventfd, which takes eight bytes at a time."""
@@ -237,6 +249,10 @@ class SelectPoller:
             self._change(fd, 0)
             del self._table[fd], self._interest[fd]
 
+    def knows(self, fd: int) -> bool:
+        """Whether ``fd`` is waited for here, so that it is no stranger's."""
+        return fd in self._table
+
     def poll(self, timeout: float | None, ready: deque[Any]) -> None:
         for key, events in self._selector.select(timeout):
             pollable = key.data
@@ -253,6 +269,9 @@ class SelectPoller:
                 pollable.now_readable(ready)
             if events & selectors.EVENT_WRITE:
                 pollable.now_writable(ready)
+
+    def suspect_all(self, ready: deque[Any]) -> None:
+        """Nothing is lost: what is true is told again."""
 
     def wake(self) -> None:
         try:
@@ -284,4 +303,5 @@ def make_poller() -> Poller:
     have_epoll = hasattr(select, "epoll") and hasattr(os, "eventfd")
     if choice == "epoll" and not have_epoll:
         raise ValueError("ZIO_POLLER='epoll': this platform has none")
+    keep_standard_fds()
     return EpollPoller() if have_epoll and choice != "select" else SelectPoller()

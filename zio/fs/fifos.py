@@ -12,9 +12,13 @@ import io
 import os
 import stat
 import threading
-from typing import IO, Any
+from functools import partial
+from typing import IO, TYPE_CHECKING, Any
 
 from ..threads import to_thread
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 STEP = 0.001  # seconds between two attempts to reach a thread that is on its way into ``open``
 ATTEMPTS = 1000
@@ -60,7 +64,8 @@ class _Opening:
         try:
             if hasattr(os, "O_PATH"):
                 self._place.append(os.open(self._path, os.O_PATH | os.O_CLOEXEC))
-            self.made.append(io.open(self._path, self._mode, *self._options, opener=self._open))  # noqa: UP020
+            make: Callable[..., IO[Any]] = partial(io.open, opener=self._open)
+            self.made.append(make(self._path, self._mode, *self._options))
         finally:
             self._over.set()
             if self._given_up:

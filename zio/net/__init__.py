@@ -153,8 +153,9 @@ def listen_unix(path: StrPath, *, backlog: int = 128) -> Any:
 def udp(host: str | None = None, port: int = 0, *, remote: tuple[str, int] | None = None) -> DatagramSocket:
     """A UDP socket: bound to ``host`` and ``port``, by default a free port of all interfaces.
 
-    ``host`` None, ``""`` or ``"*"``: all interfaces, of IPv4; ``"::"`` has those of IPv6. With ``remote`` it is connected: it sends to that address, hears nobody else, and is told by
-    ConnectionRefusedError if nobody listens there. OSError if an address is not to be had. Only inside a zio runtime.
+    ``host`` None, ``""`` or ``"*"``: all interfaces, of IPv4; ``"::"`` means those of IPv6. With ``remote`` it is
+    connected: it sends to that address, hears nobody else, and is told by ConnectionRefusedError if nobody listens
+    there. OSError if an address is not to be had. Only inside a zio runtime.
     """
     network = entered("udp")
     if host in EVERYWHERE:
