@@ -132,8 +132,11 @@ class EpollPoller:
 
     def poll(self, timeout: float | None, ready: deque[Any]) -> None:
         get = self._table.get
-        short = timeout is not None and 0 < timeout < SHORT
-        for fd, events in self._poll_precisely(timeout) if short else self._epoll.poll(timeout, 256):
+        if timeout is not None and 0 < timeout < SHORT:
+            told = self._poll_precisely(timeout)
+        else:
+            told = self._epoll.poll(timeout, 256)
+        for fd, events in told:
             pollable = get(fd)
             if pollable is None:  # the eventfd, a signal, or a registration that a child keeps alive
                 if self._signal_pipe is not None and fd == self._signal_pipe[0]:
