@@ -340,7 +340,8 @@ def test_what_a_process_writes_is_not_timed_out_by_a_jump() -> None:
         command = [sys.executable, "-c", "import time; time.sleep(0.2); print('late')"]
         with Popen(command, stdout=PIPE) as process, zio.timeout(60):
             assert process.stdout is not None
-            return process.stdout.recv(100)
+            data = process.stdout.recv(100)
+        return data
 
     assert run_virtual(main) == b"late\n"
 

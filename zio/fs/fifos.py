@@ -67,9 +67,9 @@ class _Opening:
             make: Callable[..., IO[Any]] = partial(io.open, opener=self._open)
             self.made.append(make(self._path, self._mode, *self._options))
         finally:
-            self._over.set()
             if self._given_up:
                 self._dispose()
+            self._over.set()
 
     def _open(self, path: str, flags: int) -> int:
         return os.open(f"/proc/self/fd/{self._place[0]}" if self._place else path, flags)
