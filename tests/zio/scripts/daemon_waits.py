@@ -1,8 +1,7 @@
-"""A daemon thread waits in a call of zio when the program ends; an exit handler waits for the end of that thread."""
+"""A daemon thread waits in a call of zio when the program ends."""
 
 from __future__ import annotations
 
-import atexit
 import sys
 import threading
 import time
@@ -31,8 +30,6 @@ began = threading.Event()
 holders: list[zio.lowlevel.ThreadHolder] = []
 taken.acquire()
 thread = threading.Thread(target=wait, daemon=True)
-if sys.argv[1] != "sleep":  # which no runtime ends
-    atexit.register(thread.join)  # called after the handlers of zio, which come to be later
 thread.start()
 began.wait()
 while zio.lowlevel.waits_on(holders[0]) is None:
