@@ -107,14 +107,21 @@ def _make_context(tls: TLS) -> ssl.SSLContext:
     try:
         context = ssl.create_default_context(cafile=tls.ca)
     except ssl.SSLError as exc:
-        raise ssl.SSLError(exc.errno, f"ca={os.fspath(tls.ca or '')}: {exc.reason}") from None
+        raise _about(f"ca={os.fspath(tls.ca or '')}", exc) from None
     if tls.cert is not None:
         try:
             context.load_cert_chain(tls.cert, tls.key, password=_no_password)
         except ssl.SSLError as exc:
             files = f"cert={os.fspath(tls.cert)}" + (f", key={os.fspath(tls.key)}" if tls.key is not None else "")
-            raise ssl.SSLError(exc.errno, f"{files}: {exc.reason}") from None
+            raise _about(files, exc) from None
     return context
+
+
+def _about(files: str, error: ssl.SSLError) -> ssl.SSLError:
+    """``error``, of whatever kind it is, with the files that it is about."""
+    told = type(error)(error.errno, f"{files}: {error.reason}")
+    told.library, told.reason = error.library, error.reason
+    return told
 
 
 def _no_password() -> str:

@@ -24,6 +24,7 @@ from ._core import (
     check_seconds,
     current_holder,
     here,
+    monotonic,
     seconds_after,
 )
 from ._core.foreign import refuse_to_block_here
@@ -131,7 +132,7 @@ def _sleep_in_thread(seconds: float) -> None:
     refuse_to_block_here(sleep)
     holder = current_holder()
     assert isinstance(holder, ThreadHolder)
-    until = seconds_after(time.monotonic(), seconds, "the time to sleep")
+    until = seconds_after(monotonic(), seconds, "the time to sleep")
     holder.raise_pending()
     asleep = _ThreadSleep()
     waits = holder.about_to_wait()
@@ -141,7 +142,7 @@ def _sleep_in_thread(seconds: float) -> None:
             left = holder.check_deadlines()
             if holder.scope.cancelled:
                 raise Cancelled
-            rest = min(until - time.monotonic(), threading.TIMEOUT_MAX)
+            rest = min(until - monotonic(), threading.TIMEOUT_MAX)
             if rest <= 0:
                 return
             asleep.wait(rest if left is None else min(rest, left))

@@ -7,13 +7,12 @@ belongs to the client; the user has a :class:`Replies`, and when that is gone no
 from __future__ import annotations
 
 from collections import deque
-from time import monotonic
 from typing import TYPE_CHECKING, Any, Literal, Self
 
 from greenlet import getcurrent
 
 import zio
-from zio.lowlevel import Fiber, Waiter, WaitQueue, refuse_to_block_here
+from zio.lowlevel import Fiber, Waiter, WaitQueue, monotonic, refuse_to_block_here
 
 from ..at_home import call_home
 from ..errors import ConnectionClosedError, DisconnectedError, NoRespondersError, OptionError

@@ -9,7 +9,6 @@ from __future__ import annotations
 from copy import copy
 from itertools import count
 from math import inf
-from time import monotonic
 from typing import TYPE_CHECKING, Any, Protocol
 
 from greenlet import getcurrent
@@ -21,6 +20,7 @@ from zio.lowlevel import (
     WOKEN,
     Fiber,
     Waiter,
+    monotonic,
     refuse_to_block_here,
     threads_in_scopes,
     wait_in_thread,

@@ -8,10 +8,9 @@ token. Everything else it leaves to the session and waits like any other. So not
 
 from __future__ import annotations
 
-from time import monotonic
 from typing import TYPE_CHECKING
 
-from zio.lowlevel import threads_in_scopes
+from zio.lowlevel import monotonic, threads_in_scopes
 
 from ..message import Message
 

@@ -22,10 +22,9 @@ there is more to do than that: the tick's flush is not scheduled yet, too much h
 from __future__ import annotations
 
 import os
-from time import perf_counter
 from typing import TYPE_CHECKING, NamedTuple
 
-from zio.lowlevel import Waiter, WaitQueue, here, need_stack, thread_holder
+from zio.lowlevel import Waiter, WaitQueue, here, monotonic, need_stack, thread_holder
 
 from ..errors import MaxPayloadError, TimeoutError
 from .kept import Kept, frames, payload_bytes
@@ -243,7 +242,7 @@ class Outbound(Queue):
         stream = writer.stream
         if stream is None or not writer.idle:
             return
-        now = perf_counter()
+        now = monotonic()
         wanted = at_once or pending + size > WRITE_SIZE or now - self._last_thread_write > QUIET
         if wanted and stream.lends_sending:
             self._last_thread_write = now
@@ -287,7 +286,7 @@ class Outbound(Queue):
             loop.ready
             and not loop.deterministic
             and self.pending < WRITE_SIZE
-            and perf_counter() - self._scheduled_at < BUSY_WAIT
+            and monotonic() - self._scheduled_at < BUSY_WAIT
         ):
             loop.tick_end.append(self._tick_ends)
             return
@@ -296,7 +295,7 @@ class Outbound(Queue):
         self.flush()
 
     def _schedule(self) -> None:
-        self._scheduled_at = perf_counter()
+        self._scheduled_at = monotonic()
         self._loop.tick_end.append(self._tick_ends)
         self._scheduled = True
 

@@ -9,7 +9,6 @@ interruption loses a message. Waiting tasks, closing and the limits belong to th
 from __future__ import annotations
 
 from functools import partial
-from time import monotonic
 from typing import TYPE_CHECKING, Self
 
 from greenlet import getcurrent
@@ -23,6 +22,7 @@ from zio.lowlevel import (
     Waiter,
     WaitQueue,
     current_owner,
+    monotonic,
     refuse_to_block_here,
     runtime_here,
 )

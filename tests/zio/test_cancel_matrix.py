@@ -1758,6 +1758,27 @@ NOT_BLOCKING = {
     # Beginning, end and inspection.
     *("run", "Runtime.run", "testing.virtual.run_virtual"),  # refused inside a task; a run ends when its main task does
     *("Runtime.close", "Runtime.on_close", "Runtime.forget_closer", "background", "debug.dump"),
+    *(
+        "Runtime.cancel_main",
+        "Runtime.forget_settler",
+        "Runtime.on_process_exit",
+    ),
+    *(
+        "Runtime.settle_before_exit",
+        "Runtime.wait_ended",
+        "fs.fifos.open_fifo",
+    ),
+    *(
+        "fs.fifos.opening_waits",
+        "net.resolving.every_interface",
+        "process.left_over.LeftOver.__call__",
+    ),
+    *(
+        "process.left_over.LeftOver.detach",
+        "process.left_over.clear_away",
+        "process.left_over.end",
+    ),
+    *("process.popen.Popen.detach",),
     *each_of("Runtime", "statistics add_instrument remove_instrument"),
     *("debug.watchdog.log_stall", "debug.watchdog.Watchdog.start"),
     *each_of("debug.watchdog.Watchdog", "close __enter__ __exit__"),  # which wait for a thread that ends at once

@@ -229,3 +229,44 @@ def test_one_write_to_the_signal_descriptor_wakes_a_poll(poller: Poller) -> None
         os.write(poller.signal_fd(), b"\x02")
         poller.poll(10, ready)
     assert not ready
+
+
+@linux
+def test_a_short_wait_is_no_whole_millisecond(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is below a millisecond is for a call that takes microseconds; long waits have no call more than before."""
+    asked: list[float] = []
+    real = select.select
+
+    def recording(*args: Any) -> Any:
+        asked.append(args[3])
+        return real(*args)
+
+    monkeypatch.setattr(select, "select", recording)
+    poller, ready = EpollPoller(), deque[Any]()
+    try:
+        poller.poll(0.0001, ready)
+        poller.poll(0.0025, ready)
+        assert asked == pytest.approx([0.0001, 0.0005])
+        poller.poll(0, ready)
+        poller.wake()
+        poller.poll(1, ready)
+        poller.wake()
+        poller.poll(None, ready)
+        assert len(asked) == 2
+    finally:
+        poller.close()
+
+
+@linux
+def test_a_short_wait_sees_what_comes(pair: tuple[socket.socket, socket.socket]) -> None:
+    left, right = pair
+    poller, ready = EpollPoller(), deque[Any]()
+    try:
+        pollable = poller.add(left.fileno())
+        poller.poll(0, ready)
+        pollable.readable = False
+        right.send(b"x")
+        poller.poll(0.0005, ready)
+        assert pollable.readable
+    finally:
+        poller.close()

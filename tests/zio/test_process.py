@@ -504,3 +504,65 @@ def test_its_arguments_are_not_shown() -> None:
     shown = zio.run(main)
     assert "'true'" in shown
     assert "hush" not in shown
+
+
+# Without a block.
+
+
+def test_a_process_without_a_block_ends_with_the_run() -> None:
+    def main() -> Popen:
+        return Popen(["sleep", "1000"])
+
+    with pytest.warns(ResourceWarning, match="still running when the run ended"):
+        process = zio.run(main)
+    with pytest.raises(ChildProcessError):  # no zombie either
+        os.waitpid(process.pid, 0)
+
+
+def test_so_does_one_that_nobody_holds_and_that_takes_no_notice_of_sigterm() -> None:
+    def main() -> int:
+        process = Popen(["sh", "-c", "trap '' TERM; echo; while :; do sleep 0.01; done"], stdout=PIPE, grace=0.05)
+        assert process.stdout is not None
+        assert process.stdout.recv(1) == b"\n"
+        process.stdout.close()
+        return process.pid
+
+    with pytest.warns(ResourceWarning, match="still running when the run ended"):
+        pid = zio.run(main)
+    with pytest.raises(ChildProcessError):
+        os.waitpid(pid, 0)
+
+
+@pytest.mark.filterwarnings("error")
+def test_one_that_has_ended_by_then_is_only_cleared_away() -> None:
+    def main() -> int:
+        process = Popen(["true"], stdout=PIPE)
+        with process.stdout:  # type: ignore[union-attr]
+            assert process.stdout.recv(1) == b""  # type: ignore[union-attr]
+        os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
+        return process.pid
+
+    pid = zio.run(main)
+    with pytest.raises(ChildProcessError):
+        os.waitpid(pid, 0)
+
+
+@pytest.mark.filterwarnings("error")
+def test_a_detached_process_outlives_its_block_and_the_run_and_is_no_zombie_for_long() -> None:
+    def main() -> int:
+        with Popen(["cat"], stdin=reading) as process:
+            process.detach()
+        return process.pid
+
+    reading, writing = os.pipe()
+    try:
+        pid = zio.run(main)
+    finally:
+        os.close(reading)
+    os.kill(pid, 0)
+    assert os.waitpid(pid, os.WNOHANG) == (0, 0)
+    os.close(writing)
+    os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
+    zio.run(run, ["true"])
+    with pytest.raises(ChildProcessError):
+        os.waitpid(pid, 0)

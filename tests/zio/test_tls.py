@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import copy
+import pickle
 import shutil
 import socket
 import ssl
@@ -392,6 +394,19 @@ def test_an_end_during_the_handshake() -> None:
             ours.start_tls(CLIENT, NAME)
 
     run(main)
+
+
+def test_our_own_errors_say_their_reason_as_those_of_the_ssl_module_do_and_so_do_their_copies() -> None:
+    def main() -> ssl.SSLError:
+        ours, theirs = memory_stream_pair()
+        theirs.shutdown_write()
+        with pytest.raises(ssl.SSLEOFError) as caught:
+            ours.start_tls(CLIENT, NAME)
+        return caught.value
+
+    error = run(main)
+    for one in (error, copy.copy(error), pickle.loads(pickle.dumps(error))):
+        assert (one.library, one.reason) == ("SSL", "UNEXPECTED_EOF_WHILE_READING")
 
 
 def test_our_end_leaves_receiving_open() -> None:

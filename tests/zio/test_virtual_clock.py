@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 import time
 from functools import partial
@@ -10,6 +11,7 @@ import pytest
 
 import zio
 from tests.zio.helpers_streams import in_turn, stream_and_peer
+from zio.process import PIPE, Popen, run
 from zio.testing import MemoryNetwork, VirtualClock, run_virtual, wait_all_parked
 
 
@@ -321,3 +323,73 @@ def test_the_seed_also_feeds_the_generator_of_the_runtime() -> None:
         return runtime.random.random()
 
     assert run_virtual(draw, seed=1) == run_virtual(draw, seed=1) != run_virtual(draw, seed=2)
+
+
+# Real things beside virtual time.
+
+
+def test_a_process_is_not_timed_out_by_a_jump() -> None:
+    def main() -> int:
+        return run([sys.executable, "-c", "import time; time.sleep(0.2)"], timeout=60).returncode
+
+    assert run_virtual(main) == 0
+
+
+def test_what_a_process_writes_is_not_timed_out_by_a_jump() -> None:
+    out: list[bytes] = []
+
+    def main() -> None:
+        command = [sys.executable, "-c", "import time; time.sleep(0.2); print('late')"]
+        with Popen(command, stdout=PIPE) as process, zio.timeout(60):
+            assert process.stdout is not None
+            out.append(process.stdout.recv(100))
+
+    run_virtual(main)
+    assert out == [b"late\n"]
+
+
+def test_a_real_socket_is_not_timed_out_by_a_jump() -> None:
+    def main() -> tuple[bytes, bool]:
+        with stream_and_peer() as (stream, peer):
+            timer = threading.Timer(0.1, peer.sendall, (b"late",))
+            timer.start()
+            with zio.timeout(60):
+                data = stream.recv(100)
+            timer.join()
+            return data, 0 < zio.now() < 60
+
+    assert run_virtual(main) == (b"late", True)
+
+
+def test_a_timeout_of_a_real_socket_comes_all_the_same() -> None:
+    def main() -> float:
+        with stream_and_peer() as (stream, _), pytest.raises(TimeoutError), zio.timeout(0.05):
+            stream.recv(100)
+        return zio.now()
+
+    assert run_virtual(main) == 0.05
+
+
+def test_with_a_time_of_quiet_the_clock_jumps_over_a_socket_that_stays_silent() -> None:
+    def main() -> float:
+        with stream_and_peer() as (stream, _), zio.move_on_after(3600):
+            stream.recv(100)
+        return zio.now()
+
+    for quiet in (0, 0.001):
+        assert zio.Runtime(clock=VirtualClock(quiet=quiet)).run(main) == 3600
+
+
+def test_a_time_of_quiet_leaves_other_threads_their_time() -> None:
+    def main() -> bool:
+        event = zio.Event()
+        threading.Thread(target=event.set).start()
+        return event.wait(timeout=3600)
+
+    assert zio.Runtime(clock=VirtualClock(quiet=10)).run(main)
+
+
+@pytest.mark.parametrize("quiet", [-1, float("inf"), float("nan")])
+def test_a_time_of_quiet_must_be_one(quiet: float) -> None:
+    with pytest.raises(ValueError, match="quiet="):
+        VirtualClock(quiet=quiet)

@@ -5,7 +5,7 @@ It imports nothing from the rest of ``zio``; the rest uses the names below.
 
 from .background_runtime import background
 from .cancel import CancelScope, move_on_after, shield, timeout
-from .clock import Clock, MonotonicClock, VirtualClock
+from .clock import Clock, MonotonicClock, VirtualClock, monotonic
 from .errors import (
     BlockingNotAllowed,
     BrokenLock,
@@ -106,6 +106,7 @@ __all__ = [
     "install_handler",
     "is_installed",
     "kind_of_unrun",
+    "monotonic",
     "move_on_after",
     "put_back",
     "notice_fork",

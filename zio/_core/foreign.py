@@ -15,12 +15,12 @@ import threading
 import warnings
 from contextlib import suppress
 from contextvars import copy_context
-from time import monotonic
 from typing import TYPE_CHECKING, Any, Protocol
 
 from greenlet import getcurrent
 
 from . import exiting
+from .clock import monotonic
 from .errors import BlockingNotAllowed, Cancelled, RuntimeClosed
 from .fiber import Fiber
 from .native_threads import native_thread_is_alive

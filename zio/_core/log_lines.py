@@ -13,10 +13,10 @@ import os
 import sys
 import threading
 from collections import deque
-from time import monotonic
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from . import foreign
+from .clock import monotonic
 
 if TYPE_CHECKING:
     from logging import Logger

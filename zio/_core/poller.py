@@ -19,10 +19,14 @@ import socket
 from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol
 
+from .standard_fds import keep_standard_fds
 from .waiter import WOKEN, Waiter
 
 if TYPE_CHECKING:
     from collections import deque
+
+SHORT = 0.01  # seconds: up to here a wait that is a millisecond longer would be noticed
+MOST_SELECTED = 1024  # FD_SETSIZE: what select() cannot look at
 
 READ = 1
 WRITE = 2
@@ -68,6 +72,7 @@ class Poller(Protocol):
     def arm(self, pollable: Pollable, direction: int) -> None: ...
     def register(self, pollable: Pollable) -> None: ...
     def remove(self, pollable: Pollable) -> None: ...
+    def knows(self, fd: int) -> bool: ...
     def poll(self, timeout: float | None, ready: deque[Any]) -> None: ...
     def suspect_all(self, ready: deque[Any]) -> None: ...
     def wake(self) -> object: ...
@@ -121,9 +126,17 @@ class EpollPoller:
             except (FileNotFoundError, OSError):
                 return  # closed behind our back: the kernel has forgotten it already
 
+    def knows(self, fd: int) -> bool:
+        """Whether ``fd`` is waited for here, so that it is no stranger's."""
+        return fd in self._table
+
     def poll(self, timeout: float | None, ready: deque[Any]) -> None:
         get = self._table.get
-        for fd, events in self._epoll.poll(-1 if timeout is None else timeout, 256):
+        if timeout is not None and 0 < timeout < SHORT:
+            told = self._poll_precisely(timeout)
+        else:
+            told = self._epoll.poll(timeout, 256)
+        for fd, events in told:
             pollable = get(fd)
             if pollable is None:  # the eventfd, a signal, or a registration that a child keeps alive
                 if self._signal_pipe is not None and fd == self._signal_pipe[0]:
@@ -148,6 +161,21 @@ class EpollPoller:
                 if waiter is not None and not waiter.state:
                     waiter.state = WOKEN
                     ready.append(waiter.fiber)
+
+    def _poll_precisely(self, seconds: float) -> list[tuple[int, int]]:
+        """``epoll.poll`` for a short time: that alone would round it up to milliseconds.
+
+        It waits for the whole ones; the rest is for select(), which takes microseconds, and sees that an epoll set has
+        something to tell.
+        """
+        if self._epoll.fileno() >= MOST_SELECTED:
+            return self._epoll.poll(seconds, 256)
+        whole = int(seconds * 1000) / 1000
+        events = self._epoll.poll(whole, 256) if whole else []
+        if events:
+            return events
+        select.select((self._epoll,), (), (), seconds - whole)
+        return self._epoll.poll(0, 256)
 
     def suspect_all(self, ready: deque[Any]) -> None:
         """Something that the system has told may be lost: all look for themselves."""
@@ -224,6 +252,10 @@ class SelectPoller:
             self._change(fd, 0)
             del self._table[fd], self._interest[fd]
 
+    def knows(self, fd: int) -> bool:
+        """Whether ``fd`` is waited for here, so that it is no stranger's."""
+        return fd in self._table
+
     def poll(self, timeout: float | None, ready: deque[Any]) -> None:
         for key, events in self._selector.select(timeout):
             pollable = key.data
@@ -274,4 +306,5 @@ def make_poller() -> Poller:
     have_epoll = hasattr(select, "epoll") and hasattr(os, "eventfd")
     if choice == "epoll" and not have_epoll:
         raise ValueError("ZIO_POLLER='epoll': this platform has none")
+    keep_standard_fds()
     return EpollPoller() if have_epoll and choice != "select" else SelectPoller()

@@ -15,14 +15,13 @@ import os
 import threading
 from collections import deque
 from contextvars import Context
-from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
 from greenlet import GreenletExit, getcurrent
 
 from . import exiting, foreign, log_lines
 from .abandoned import AbandonedQueue
-from .clock import Clock, MonotonicClock
+from .clock import Clock, MonotonicClock, monotonic
 from .dump import dump_loop
 from .errors import Cancelled, Deadlock, ForkedError, RuntimeClosed
 from .fiber import Fiber, current_fiber
@@ -349,7 +348,7 @@ class Loop:
         if self.interruption is not None and fiber.task is self.main:
             error, self.interruption = self.interruption, None
             raise error
-        if not self.deterministic and perf_counter() < self._slice_end:
+        if not self.deterministic and monotonic() < self._slice_end:
             self.budget = 0 if forking else QUANTUM
             return False
         self.let_others_run(fiber)
@@ -561,7 +560,7 @@ class Loop:
         self.passes += 1
         self.budget = QUANTUM
         if not self.deterministic:
-            self._slice_end = perf_counter() + SLICE
+            self._slice_end = monotonic() + SLICE
         while ready:
             item = ready[0]
             kind = type(item)
@@ -582,7 +581,7 @@ class Loop:
                     ready.appendleft(item)  # twice does no harm
                     raise
             if self.budget <= 0:
-                if self.deterministic or self.forked or perf_counter() >= self._slice_end or task.done:
+                if self.deterministic or self.forked or monotonic() >= self._slice_end or task.done:
                     break
                 self.budget = QUANTUM
 
@@ -617,6 +616,7 @@ class Loop:
         if self.tick_end or self.inbox:
             return
         deadline = timers.next_deadline()
+        before_jump = None  # seconds of real time
         if self.idle_waiters or (clock.virtual and deadline is not None):
             # Parked, unless a socket or another thread has something for us right now.
             self.poller.poll(0, ready)
@@ -626,8 +626,10 @@ class Loop:
                 self.idle_waiters.popleft().wake()
                 return
             elif deadline is not None:
-                clock.jump(deadline)
-                return
+                before_jump = clock.real_wait(deadline, self.io_waiting > 0)
+                if before_jump <= 0:
+                    clock.jump(deadline)
+                    return
             if ready or self.inbox:
                 return
         if deadline is None:
@@ -636,7 +638,7 @@ class Loop:
                 return
             timeout = None
         elif clock.virtual:
-            timeout = None  # time stands still while another thread works for us
+            timeout = before_jump  # without one time stands still, while another thread works for us
         else:
             timeout = min(max(deadline - clock.now(), 0), LONGEST_POLL)
         try:
@@ -644,6 +646,8 @@ class Loop:
             # ends the poll: see take_wakeup_fd.)
             if self.inbox.may_sleep() and not ready:
                 self.poller.poll(timeout, ready)
+                if before_jump is not None and deadline is not None:
+                    clock.waited(deadline)
         finally:
             self.inbox.awake()
         if self.inbox:

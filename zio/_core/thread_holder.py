@@ -5,11 +5,12 @@ from __future__ import annotations
 import logging
 import sys
 import threading
-from time import monotonic, sleep
+from time import sleep
 from typing import TYPE_CHECKING, Any, Protocol
 
 from greenlet import getcurrent
 
+from .clock import monotonic
 from .scope_tree import Holder, ScopeNode, spread_cancel
 
 if TYPE_CHECKING:

@@ -5,10 +5,9 @@ from __future__ import annotations
 import logging
 import threading
 from dataclasses import dataclass
-from time import monotonic
 from typing import TYPE_CHECKING, Self
 
-from .._core import RuntimeThread, check_seconds, log_later, runtime_here
+from .._core import RuntimeThread, check_seconds, log_later, monotonic, runtime_here
 from .._core.dump import running_now
 
 if TYPE_CHECKING:

@@ -12,6 +12,7 @@ from typing import IO, TYPE_CHECKING, Any, AnyStr, Generic, Literal, Self, TypeV
 from .._core import shield
 from ..tasks import maybe_pause
 from ..threads import to_thread
+from .fifos import open_fifo, opening_waits
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -75,12 +76,17 @@ def open(
     """Open a file, with the arguments of the built-in ``open`` and its errors. Use it in a ``with`` block.
 
     Cancelled before a thread was free, nothing is opened (or created). A file descriptor may stand for ``path``; it is
-    closed with the file. Pipes and terminals, which may keep a thread waiting for ever: see ``fd_stream``.
+    closed with the file. Opening a named pipe waits for its other side, and can be cancelled. Reading and writing pipes
+    and terminals may keep a thread waiting for ever: see ``fd_stream``.
     """
-    return made_in_thread(
-        lambda: File(io.open(path, mode, buffering, encoding, errors, newline)),  # noqa: UP020
-        lambda file: file.wrapped.close(),
-    )
+
+    def make() -> File[Any] | None:
+        if opening_waits(path, mode):
+            return None
+        return File(io.open(path, mode, buffering, encoding, errors, newline))  # noqa: UP020
+
+    file = made_in_thread(make, lambda file: None if file is None else file.wrapped.close())
+    return file or File(open_fifo(path, mode, buffering, encoding, errors, newline))
 
 
 class File(Generic[AnyStr]):
@@ -296,24 +302,43 @@ class File(Generic[AnyStr]):
 # Whole files.
 
 
+def _with_file(use: Callable[[IO[Any]], T], path: StrPath, mode: str, *options: Any) -> T:
+    """Open the file, use and close it, all in one go of a thread unless opening it has to wait."""
+
+    def in_one_go() -> tuple[T] | None:
+        if opening_waits(path, mode):
+            return None
+        with io.open(path, mode, *options) as file:  # noqa: UP020 (open is ours here)
+            return (use(file),)
+
+    done = to_thread(in_one_go)
+    if done is not None:
+        return done[0]
+    file = open_fifo(path, mode, *options)
+
+    def use_it() -> T:
+        with file:
+            return use(file)
+
+    return to_thread(use_it)
+
+
 def read_bytes(path: StrPath) -> bytes:
     """All of a file. OSError as of ``open``; a cancel leaves nothing open."""
 
-    def read() -> bytes:
-        with io.open(path, "rb") as file:  # noqa: UP020 (open is ours here)
-            return file.read()
+    def read(file: IO[bytes]) -> bytes:
+        return file.read()
 
-    return to_thread(read)
+    return _with_file(read, path, "rb")
 
 
 def read_text(path: StrPath, encoding: str | None = None, errors: str | None = None) -> str:
     """All of a text file. OSError as of ``open``; UnicodeDecodeError; a cancel leaves nothing open."""
 
-    def read() -> str:
-        with io.open(path, encoding=encoding, errors=errors) as file:  # noqa: UP020
-            return file.read()
+    def read(file: IO[str]) -> str:
+        return file.read()
 
-    return to_thread(read)
+    return _with_file(read, path, "r", -1, encoding, errors)
 
 
 def write_bytes(path: StrPath, data: bytes | bytearray | memoryview) -> int:
@@ -324,11 +349,10 @@ def write_bytes(path: StrPath, data: bytes | bytearray | memoryview) -> int:
     if isinstance(data, str):
         raise TypeError("write_bytes needs bytes; use write_text for text")
 
-    def write() -> int:
-        with io.open(path, "wb") as file:  # noqa: UP020
-            return file.write(data)
+    def write(file: IO[bytes]) -> int:
+        return file.write(data)
 
-    return to_thread(write)
+    return _with_file(write, path, "wb")
 
 
 def write_text(
@@ -338,8 +362,7 @@ def write_text(
     if not isinstance(data, str):
         raise TypeError(f"write_text needs text, not {type(data).__name__}; use write_bytes for bytes")
 
-    def write() -> int:
-        with io.open(path, "w", encoding=encoding, errors=errors, newline=newline) as file:  # noqa: UP020
-            return file.write(data)
+    def write(file: IO[str]) -> int:
+        return file.write(data)
 
-    return to_thread(write)
+    return _with_file(write, path, "w", -1, encoding, errors, newline)

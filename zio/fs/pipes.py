@@ -7,6 +7,7 @@ time (Linux), which gives an open file of our own; where that is impossible, eac
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import io
 import os
@@ -288,11 +289,14 @@ def stderr() -> PipeStream:
 def fd_stream(fd: int) -> PipeStream:
     """A stream on what the descriptor ``fd`` stands for. Closing it leaves ``fd`` open. Only inside a zio runtime.
 
-    OSError if ``fd`` is not open. Its flags are left alone, so that others who have it too notice nothing.
+    OSError if ``fd`` is not open, or if it has the number of a standard stream that was closed and is a connection of
+    this runtime by now. Its flags are left alone, so that others who have it too notice nothing.
     """
     loop = _loop("fd_stream")
     flags = fcntl.fcntl(fd, fcntl.F_GETFL)
     kind = os.fstat(fd).st_mode
+    if fd <= 2 and (loop.poller.knows(fd) or not stat.S_IFMT(kind)):  # of no kind: what pollers are made of
+        raise OSError(errno.EBADF, f"{os.strerror(errno.EBADF)}: {fd} is a descriptor that the runtime itself uses")
     own: int | None = None
     if (stat.S_ISFIFO(kind) or stat.S_ISCHR(kind)) and os.path.exists(f"/proc/self/fd/{fd}"):  # noqa: PTH110
         try:

@@ -11,7 +11,7 @@ from .._core import timeout as _timeout
 from .connecting import ATTEMPT_DELAY, connect_to_any
 from .datagrams import Datagram, DatagramSocket, checked_address
 from .network import Network, SystemNetwork, entered, network_of, running
-from .resolving import by_number, number_of
+from .resolving import EVERYWHERE, by_number, number_of
 from .sockets import SocketStream
 from .stream import Stream
 from .tcp import Listener
@@ -119,15 +119,18 @@ def connect_unix(path: StrPath, *, timeout: float | None = None) -> Stream:
     raise AssertionError("unreachable: a timeout raises")
 
 
-def listen(host: str, port: int, *, backlog: int = 128, reuse_port: bool = False) -> Any:
+def listen(host: str | None, port: int, *, backlog: int = 128, reuse_port: bool = False) -> Any:
     """Listen for TCP connections; port 0 takes a free one, see ``listener.port``.
+
+    ``host`` None, ``""`` or ``"*"``: all interfaces, by IPv4 and, where the system has it, IPv6, at one port. The
+    addresses ``"0.0.0.0"`` and ``"::"`` mean what they mean to the system.
 
     ``backlog``: how many may wait to be accepted. ``reuse_port``: others that say so too, in any process of the same
     user, may listen at the same address; each connection goes to one of them. OSError if the address is not to be had.
     Only inside a zio runtime.
     """
     _check_backlog(backlog)
-    return network_of(running("listen")).listen(host, port, backlog, reuse_port)
+    return network_of(running("listen")).listen("" if host is None else host, port, backlog, reuse_port)
 
 
 def _check_backlog(backlog: int) -> None:
@@ -150,10 +153,13 @@ def listen_unix(path: StrPath, *, backlog: int = 128) -> Any:
 def udp(host: str | None = None, port: int = 0, *, remote: tuple[str, int] | None = None) -> DatagramSocket:
     """A UDP socket: bound to ``host`` and ``port``, by default a free port of all interfaces.
 
-    With ``remote`` it is connected: it sends to that address, hears nobody else, and is told by
-    ConnectionRefusedError if nobody listens there. OSError if an address is not to be had. Only inside a zio runtime.
+    ``host`` None, ``""`` or ``"*"``: all interfaces, of IPv4; ``"::"`` means those of IPv6. With ``remote`` it is
+    connected: it sends to that address, hears nobody else, and is told by ConnectionRefusedError if nobody listens
+    there. OSError if an address is not to be had. Only inside a zio runtime.
     """
     network = entered("udp")
+    if host in EVERYWHERE:
+        host = None
     if remote is None:
         _, ours = resolve(host or _wildcard(AF_INET), port)[0]
         return network.udp((number_of(ours), port), None)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from .._core import here
 from .datagrams import SystemDatagramSocket, bound_socket
-from .resolving import by_name, by_number
+from .resolving import EVERYWHERE, by_name, by_number, every_interface
 from .tcp import Listener, connect_socket
 from .unix import UnixListener, connect_unix_socket, listen_unix_socket
 
@@ -37,9 +37,11 @@ class SystemNetwork:
 
     def listen(self, host: str, port: int, backlog: int, reuse_port: bool = False) -> Listener:
         loop = running("listen").loop
-        family, address = self._one(host, port)
+        family, address = (every_interface(port)) if host in EVERYWHERE else self._one(host, port)
         sock = socket.socket(family, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
         try:
+            if host in EVERYWHERE and family == socket.AF_INET6:
+                sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             if reuse_port:
                 sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)

@@ -16,6 +16,9 @@ if TYPE_CHECKING:
     from .._core import Fiber, Loop
 
 
+EVERYWHERE = ("", "*")  # hosts to listen at that mean all interfaces, of IPv4 and IPv6
+
+
 class _Lookup:
     """A name that is being looked up, and who waits for it."""
 
@@ -98,6 +101,14 @@ def by_number(host: str, port: int) -> list[tuple[int, Any]] | None:
         return None
     except UnicodeError as exc:  # a label that is empty or too long
         raise socket.gaierror(socket.EAI_NONAME, f"{host!r} cannot be a host name: {exc}") from None
+
+
+def every_interface(port: int) -> tuple[int, Any]:
+    """The address of all interfaces: where the system has IPv6 that of both families, which share one port then."""
+    by_number("0.0.0.0", port)  # looks at the port
+    if socket.has_dualstack_ipv6():
+        return socket.AF_INET6, ("::", port, 0, 0)
+    return socket.AF_INET, ("0.0.0.0", port)
 
 
 def number_of(address: Any) -> str:

@@ -15,7 +15,7 @@ import errno
 import os
 import ssl
 import threading
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from greenlet import getcurrent
 
@@ -33,6 +33,8 @@ MAX_READ = 256 << 10
 WRITE_SIZE = 64 << 10  # plaintext encrypted before it is written
 
 _NOTHING = memoryview(b"")
+
+E = TypeVar("E", bound=ssl.SSLError)
 
 
 class TLSStream(Stream):
@@ -99,7 +101,7 @@ class TLSStream(Stream):
                     raw.send_all(self._outgoing.read())
                 data = raw.recv(MIN_READ)
                 if not data:
-                    raise ssl.SSLEOFError(ssl.SSL_ERROR_EOF, "the peer closed the connection during the TLS handshake")
+                    raise _unexpected_end("the peer closed the connection during the TLS handshake")
                 self._incoming.write(data)
             with self._lock:
                 self._push()  # a server's last words: the client need not wait for them
@@ -450,9 +452,18 @@ class TLSStream(Stream):
 
 
 def _cut_short() -> ssl.SSLEOFError:
-    return ssl.SSLEOFError(
-        ssl.SSL_ERROR_EOF, "the peer closed the connection without ending TLS: what came may have been cut short"
-    )
+    return _unexpected_end("the peer closed the connection without ending TLS: what came may have been cut short")
+
+
+def _unexpected_end(message: str) -> ssl.SSLEOFError:
+    return _described(ssl.SSLEOFError(ssl.SSL_ERROR_EOF, message), "UNEXPECTED_EOF_WHILE_READING")
+
+
+def _described(error: E, reason: str) -> E:
+    """With what the ssl module says of its own errors, and programs ask for."""
+    error.library = "SSL"
+    error.reason = reason
+    return error
 
 
 def start_tls(
@@ -470,10 +481,11 @@ def start_tls(
     else:
         loop.budget -= 1
     if raw._rest:
-        raise ssl.SSLError(
+        message = (
             f"{len(raw._rest)} bytes came in clear before the TLS handshake and are unread: refused, since anyone may "
             "have put them there"
         )
+        raise _described(ssl.SSLError(ssl.SSL_ERROR_SSL, message), "UNEXPECTED_MESSAGE")
     if server_side is None and isinstance(context, ssl.SSLContext):
         server_side = context.protocol == ssl.PROTOCOL_TLS_SERVER
     stream = TLSStream(raw, context, server_hostname, server_side=bool(server_side), allow_ragged_eof=allow_ragged_eof)

@@ -32,6 +32,7 @@ from ..groups import TaskGroup
 from ..tasks import maybe_pause
 from ..threads import to_thread
 from .ends import Pipes, Redirect
+from .left_over import LeftOver, clear_away
 from .waiting import pidfd, until_ended
 
 if TYPE_CHECKING:
@@ -74,6 +75,9 @@ class Popen:
     waits until the program has begun; OSError if there is none such. Leaving the block closes the pipes and waits for
     the end of the process; with an error or a cancel it gets SIGTERM, and ``grace`` seconds later SIGKILL. So no
     process and no zombie is left behind. Only inside a zio runtime.
+
+    Without ``with`` it is yours to wait for or to end. What runs still when the run ends is ended then, in the same
+    way, and a ResourceWarning names it; ``detach`` lets it go on.
     """
 
     def __init__(
@@ -104,6 +108,7 @@ class Popen:
         self._grace = grace
         self._unsent: memoryview | None = None
         self._communicating = False
+        self._detached = False
         self._received: dict[PipeStream, list[bytes]] = {}
         self._ended = WaitQueue()  # of those whom a thread tells
         self._watched = False
@@ -124,8 +129,11 @@ class Popen:
             raise
         assert self._child is not None
         self.pid: int = self._child.pid
+        self._left_over: LeftOver | None = LeftOver(self._child, self._program, grace)
+        self._loop.runtime.on_close(self._left_over)
 
     def _start(self, pipes: Pipes, options: Options) -> None:
+        clear_away()
         with pipes.for_child() as (stdin, stdout, stderr):
             self._child = subprocess.Popen(self.args, stdin=stdin, stdout=stdout, stderr=stderr, **options)
 
@@ -168,6 +176,22 @@ class Popen:
         """End it: SIGKILL."""
         self.send_signal(signal.SIGKILL)
 
+    def detach(self) -> None:
+        """Let it outlive the run, and this block: from here on nobody ends it. Its pipes are closed all the same.
+
+        Give it streams and a session of its own (``start_new_session=True``), or what ends this program may end it too.
+        """
+        self._fiber("detach")
+        if self._left_over is not None:
+            self._left_over.detach()
+            self._forget()
+        self._detached = True
+
+    def _forget(self) -> None:
+        if self._left_over is not None:
+            self._loop.runtime.forget_closer(self._left_over)
+            self._left_over = None
+
     def _end(self) -> None:
         """See to it that it ends, whatever is cancelled."""
         with shield():
@@ -197,6 +221,7 @@ class Popen:
                     return None
                 code = os.waitstatus_to_exitcode(status)
             self.returncode = self._child.returncode = code
+            self._forget()
         return self.returncode
 
     def _await_end(self, fiber: Fiber, seconds: float | None) -> bool:
@@ -230,11 +255,11 @@ class Popen:
             job = Job(until_ended, (self.pid,), lambda _job: loop.post(self._thread_saw_the_end, optional=True), None)
             loop.runtime.pool.submit(job, at_once=True)
         self._ended.push(waiter)
-        loop.outside_wakers += 1
+        loop.io_waiting += 1
         try:
             return loop.wait(waiter, seconds, self._ended.discard)
         finally:
-            loop.outside_wakers -= 1
+            loop.io_waiting -= 1
 
     def _thread_saw_the_end(self) -> None:
         self._watched = False
@@ -301,10 +326,10 @@ class Popen:
     def __exit__(self, kind: type[BaseException] | None, exc: BaseException | None, tb: TracebackType | None) -> None:
         try:
             self._close_pipes()
-            if exc is None:
+            if exc is None and not self._detached:
                 self.wait()
         finally:
-            if self.returncode is None:
+            if self.returncode is None and not self._detached:
                 self._end()
 
     def _close_pipes(self) -> None:

@@ -16,7 +16,9 @@ def run_virtual(fn: Callable[..., T], *args: Any, seed: int | None = None, netwo
     """Run ``fn(*args)`` under a virtual clock: an hour of sleeping takes no time.
 
     ``seed`` makes the order of ready tasks random and repeatable. The clock stands still while a thread works
-    for the runtime. Real sockets work, but what another process does takes real time, which this clock skips.
+    for the runtime, and keeps the real pace while a task waits for a real socket, pipe or process, see
+    :class:`VirtualClock`; threads of your own it knows nothing of: ``Runtime(clock=VirtualClock(quiet=0.1))`` gives
+    them the time to say something.
     """
     check_function("run_virtual", "fn", fn)  # before a runtime with its descriptors is made for nothing
     return Runtime(clock=VirtualClock(), seed=seed, network=network).run(fn, *args)
