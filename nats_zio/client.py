@@ -18,8 +18,9 @@ from .core import Core
 from .draining import DRAIN_TIMEOUT, DrainReport
 from .errors import ConnectionClosedError, OptionError
 from .forgotten import Forgotten
+from .message import Message
 from .options import DEFAULT, check_timeout, make_options
-from .protocol import ServerInfo, check_control_line, check_queue
+from .protocol import ServerInfo, check_control_line, check_queue, plain
 from .protocol.encoder import MAX_KNOWN_SIZE, SIZES
 from .requests import Replies, check_request_many
 from .servers import parse_servers
@@ -34,7 +35,6 @@ if TYPE_CHECKING:
     from .core import Status
     from .events import Receiver
     from .framing import Data
-    from .message import Message
     from .options import Options
     from .protocol import HeadersInput
     from .servers import Server
@@ -45,13 +45,17 @@ inner_packages.add("nats_zio")  # warnings name the code that calls the client
 
 @dataclass(frozen=True, slots=True)
 class Stats:
-    """Counts since the client was made; bytes are payload and headers."""
+    """Counts since the client was made; bytes are payload and headers.
+
+    ``unmatched_replies``: see :class:`nats_zio.events.UnmatchedReply`.
+    """
 
     in_msgs: int
     out_msgs: int
     in_bytes: int
     out_bytes: int
     reconnects: int
+    unmatched_replies: int = 0
 
 
 def connect(servers: str | list[str] | tuple[str, ...] = "nats://127.0.0.1:4222", **options: Any) -> Client:
@@ -135,6 +139,12 @@ class Client:
         outbound.accepted = accepted
         outbound.lines.extend((line, data))
 
+    def publish_msg(self, message: Message) -> None:
+        """Send a message that was made, ``Message(subject, data, reply=, headers=)``, or received. Like ``publish``."""
+        if not isinstance(message, Message):
+            raise TypeError(f"publish_msg needs a nats_zio.Message, not {type(message).__name__}")
+        self.publish(message.subject, message.data, reply=message.reply, headers=message.headers)
+
     # Subscribing.
 
     def subscribe(
@@ -167,6 +177,7 @@ class Client:
         ``request_timeout``, TimeoutError; then, or cancelled, it leaves no subscription behind.
         """
         core = self._core
+        subject, queue = plain(subject), plain(queue)
         core.check_pattern(subject)
         if queue is not None:
             check_queue(queue)
@@ -402,6 +413,7 @@ class Client:
             in_bytes=session.received_bytes + (parser.payload_bytes if parser else 0),
             out_bytes=core.outbound.accepted_bytes,
             reconnects=session.reconnects,
+            unmatched_replies=core.unmatched_replies,
         )
 
     def force_reconnect(self) -> None:

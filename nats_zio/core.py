@@ -119,6 +119,7 @@ class Core:
         self.requests = Requests(self, loop)
         self.session = Session(self, self.given_servers)
         self.state = Status.CONNECTING
+        self.unmatched_replies = 0
         self._receivers = []
         self._event_calls: EventCalls | None = None
         self._nuid = Nuid(runtime.random)
@@ -300,6 +301,13 @@ class Core:
         """There is no thread for a handler. Its messages wait; at the end of the program that is all there is to do."""
         if threading.main_thread().is_alive():
             log_later(logger, logging.ERROR, "the handler of %r waits for its next message: %s", sub, error)
+
+    def reply_unmatched(self, message: Message) -> None:
+        """A reply has come under another subject, and more than one request waits."""
+        self.unmatched_replies += 1
+        self.emit(events.UnmatchedReply(message.subject))
+        logger_line = "a reply came under the subject %r, which says of no request that it is its"
+        log_later(logger, logging.WARNING, logger_line, message.subject)
 
     def callback_failed(self, sub: Subscription, message: Message, error: BaseException) -> None:
         log_later(logger, logging.ERROR, "the handler of %r failed", sub, error=error)

@@ -104,6 +104,16 @@ class ServerError(Event):
 
 
 @dataclass(frozen=True, slots=True)
+class UnmatchedReply(Event):
+    """A reply came under another subject than its inbox's, while several requests waited: nobody can tell whose it is.
+
+    It was dropped. ``stats.unmatched_replies`` counts them.
+    """
+
+    subject: str
+
+
+@dataclass(frozen=True, slots=True)
 class CallbackError(Event):
     """A handler raised. ``sub`` and ``message`` are None if it was a function given as an option of ``connect``."""
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from .errors import HeadersNotSupportedError
-from .protocol import check_control_line, check_publish_subject, encode_headers, encoder
+from .protocol import check_control_line, check_publish_subject, encode_headers, encoder, plain, plain_bytes
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -34,10 +34,12 @@ class Framer:
     def frame(self, subject: str, data: Data, reply: str | None, headers: HeadersInput | None) -> tuple[bytes, bytes]:
         """The lines of a message."""
         data = payload(data)
+        subject = plain(subject)
         prefix = self.prefix(subject)
         if reply is None and not headers:
             return b"%b%d" % (prefix, len(data)), data
         if reply is not None:
+            reply = plain(reply)
             self._check_subject(reply)
             check_control_line(subject, reply)
         return encoder.pub(subject, reply, data, self._raw_headers(headers))
@@ -66,6 +68,8 @@ class Framer:
 
     def prefix(self, subject: str) -> bytes:
         """The beginning of a PUB line to ``subject``; BadSubjectError."""
+        if type(subject) is not str:
+            subject = plain(subject)
         prefix = self.prefixes.get(subject) if type(subject) is str else None
         if prefix is None:
             self._check_subject(subject)
@@ -81,7 +85,7 @@ def payload(data: Any) -> bytes:
     if type(data) is bytes:
         return data
     if isinstance(data, str):
-        return data.encode()
+        return str.encode(data)
     if isinstance(data, (bytes, bytearray, memoryview)):
-        return bytes(data)
+        return plain_bytes(data)
     raise TypeError(f"data must be bytes, bytearray, memoryview or str, not {type(data).__name__}")

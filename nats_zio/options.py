@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from .auth import Auth, check_credentials, check_seed, is_no_path
 from .errors import OptionError
-from .protocol import BadSubjectError, check_inbox_prefix
+from .protocol import BadSubjectError, check_inbox_prefix, plain
 from .tls import TLS, check_tls
 from .transport import check_proxy, check_ws_headers
 from .user_functions import check_plain
@@ -123,6 +123,10 @@ class Options:
     overflow: Overflow = "drop_new"
 
     def __post_init__(self) -> None:
+        for name in ("name", "user", "password", "token", "nkey_seed", "credentials", "proxy", "inbox_prefix"):
+            value = getattr(self, name)
+            if isinstance(value, str) and type(value) is not str:  # a member of an Enum, say
+                object.__setattr__(self, name, plain(value))
         for name in ("connect_timeout", "request_timeout", "ping_interval"):
             self._positive(name)
         for name in ("reconnect_wait", "reconnect_max_wait", "reconnect_jitter", "reconnect_buffer_size"):

@@ -22,6 +22,7 @@ from .subjects import (
     check_subscribe_subject,
     matches,
 )
+from .text import plain, plain_bytes
 
 __all__ = [
     "MAX_CONTROL_LINE",
@@ -58,5 +59,7 @@ __all__ = [
     "encode_headers",
     "encoder",
     "matches",
+    "plain",
+    "plain_bytes",
     "subjects",
 ]

@@ -14,6 +14,7 @@ from collections.abc import Iterable, Iterator, Mapping, MutableMapping, Sequenc
 from typing import NamedTuple, TypeAlias, TypeVar, overload
 
 from .errors import HeaderError, shorten
+from .text import plain
 
 __all__ = ["Headers", "HeadersInput", "Status", "decode_headers", "decode_status", "encode_headers"]
 
@@ -59,7 +60,7 @@ class Headers(MutableMapping[str, str]):
                 self.add(key, value)
 
     def __getitem__(self, key: str) -> str:
-        return self._values[key][0]
+        return self._values[plain(key)][0]
 
     def __setitem__(self, key: str, value: str | Sequence[str]) -> None:
         given: object = value  # whatever it is typed as
@@ -68,12 +69,12 @@ class Headers(MutableMapping[str, str]):
         values = [value] if isinstance(value, str) else list(value)
         _check_types(key, values)
         if values:
-            self._values[key] = values
+            self._values[plain(key)] = list(map(plain, values))
         else:
-            self._values.pop(key, None)
+            self._values.pop(plain(key), None)
 
     def __delitem__(self, key: str) -> None:
-        del self._values[key]
+        del self._values[plain(key)]
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._values)
@@ -82,7 +83,7 @@ class Headers(MutableMapping[str, str]):
         return len(self._values)
 
     def __contains__(self, key: object) -> bool:
-        return key in self._values
+        return plain(key) in self._values
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Headers):
@@ -106,6 +107,7 @@ class Headers(MutableMapping[str, str]):
     def get(self, key: str, default: _T, ignore_case: bool = False) -> str | _T: ...
     def get(self, key: str, default: object = None, ignore_case: bool = False) -> object:
         """Return the first value of `key`, or `default`."""
+        key = plain(key)
         values = self._values.get(key)
         if values is None and ignore_case:
             values = self.get_all(key, ignore_case=True)
@@ -113,6 +115,7 @@ class Headers(MutableMapping[str, str]):
 
     def get_all(self, key: str, ignore_case: bool = False) -> list[str]:
         """Return all values of `key`, an empty list if there are none."""
+        key = plain(key)
         if not ignore_case:
             return self._values.get(key, [])[:]
         wanted = key.lower()
@@ -121,7 +124,7 @@ class Headers(MutableMapping[str, str]):
     def add(self, key: str, value: str) -> None:
         """Append one value to those of `key`."""
         _check_types(key, (value,))
-        self._values.setdefault(key, []).append(value)
+        self._values.setdefault(plain(key), []).append(plain(value))
 
     def pairs(self) -> list[tuple[str, str]]:
         """Return every key with every value."""
@@ -130,6 +133,11 @@ class Headers(MutableMapping[str, str]):
     def copy(self) -> Headers:
         """Return headers that can be changed without changing these."""
         return Headers(self)
+
+    __copy__ = copy
+
+    def __reduce__(self) -> tuple[type[Headers], tuple[list[tuple[str, str]]]]:
+        return Headers, (self.pairs(),)
 
 
 HeadersInput: TypeAlias = Headers | Mapping[str, str | Sequence[str]] | Iterable[tuple[str, str]]

@@ -54,6 +54,10 @@ class ServerInfo:
     xkey: str = ""
     extra: Mapping[str, Any] = field(default_factory=lambda: _NOTHING, hash=False)
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        values = {item.name: getattr(self, item.name) for item in fields(self)}
+        return _restored, ({**values, "extra": dict(self.extra)},)
+
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> ServerInfo:
         """Make it from the JSON object of a first INFO."""
@@ -73,6 +77,11 @@ class ServerInfo:
         if extra:
             changes["extra"] = MappingProxyType({**self.extra, **extra})
         return replace(self, **changes)
+
+
+def _restored(values: dict[str, Any]) -> ServerInfo:
+    """What was copied or pickled."""
+    return ServerInfo(**{**values, "extra": MappingProxyType(values["extra"])})
 
 
 _KINDS: dict[str, type] = {item.name: type(item.default) for item in fields(ServerInfo) if item.name != "extra"}

@@ -15,6 +15,7 @@ from greenlet import getcurrent
 
 import zio
 from zio.lowlevel import (
+    CANCELLED,
     FAILED,
     TIMED_OUT,
     WOKEN,
@@ -26,13 +27,14 @@ from zio.lowlevel import (
     wait_in_thread,
 )
 
-from ..at_home import call_home
+from ..at_home import call_home, edit_home
 from ..errors import DisconnectedError, NoRespondersError, TimeoutError
 from ..framing import REMEMBERED, payload
 from ..latch import ThreadLatch
 from ..options import check_timeout
 from .deadlines import Deadlines
 from .replies import Gathering
+from .rewritten import OwnInboxes, is_rewritten
 from .shortcut import read_reply
 
 if TYPE_CHECKING:
@@ -74,6 +76,7 @@ class Requests:
         self._deadlines = Deadlines(loop, self._pending)
         self._prefixes: dict[str, bytes] = {}  # of PUB lines, for each subject, as far as the token
         self._tokens = count(1)
+        self._own = OwnInboxes(core, self._own_reply_came, self._own_refused)
 
     def request(self, subject: str, data: Data, timeout: float | None, headers: HeadersInput | None) -> Message:
         """``Client.request``: from any task or thread."""
@@ -101,8 +104,30 @@ class Requests:
         prefix = self._prefixes.get(subject)
         if prefix is not None and type(data) is bytes and headers is None:
             line = b"%b%b %d" % (prefix, token.encode(), len(data))
+        elif is_rewritten(subject):
+            line, data = core.framer.frame(subject, data, self._own.open(token), headers)
         else:
             line, data = self._lines(subject, data, token, headers)
+        waiter = Waiter(fiber, "a reply")
+        try:
+            return self._ask(waiter, token, subject, line, data, deadline, timeout)
+        except BaseException:
+            if waiter.state == WOKEN:  # struck when the reply was there
+                waiter.value = None
+            elif not waiter.state:
+                waiter.state = CANCELLED
+            self.forget(token)
+            raise
+        finally:
+            if token in self._own:
+                self._own.forget(token)
+
+    def _ask(
+        self, waiter: Waiter, token: str, subject: str, line: bytes, data: bytes, deadline: float, timeout: float | None
+    ) -> Message:
+        """Send the lines and wait for the reply. In a task of the home loop."""
+        core, fiber = self._core, waiter.fiber
+        loop = fiber.loop
         outbound = core.outbound
         if loop.ready or not outbound.write_alone(line, data):
             accepted = outbound.accepted + len(data)
@@ -111,7 +136,6 @@ class Requests:
                 accepted = outbound.accepted + len(data)
             outbound.accepted = accepted
             outbound.lines.extend((line, data))
-        waiter = Waiter(fiber, "a reply")
         self._pending[token] = (waiter, line, subject, deadline)
         if self._gate.shut:
             self._gate.look_again()
@@ -122,9 +146,8 @@ class Requests:
         state = loop.park(waiter)
         if state == WOKEN:
             return waiter.value  # type: ignore[no-any-return]
-        self.forget(token)
         if state == FAILED:
-            raise waiter.value
+            raise waiter.take()
         if state == TIMED_OUT and not fiber.cancelled:
             raise self._timed_out(subject, timeout)
         raise zio.Cancelled
@@ -147,6 +170,8 @@ class Requests:
         if core.loop.forked:
             core.loop.check_usable()
         refuse_to_block_here(self.request)
+        if is_rewritten(subject):
+            return call_home(core.loop, self.request, subject, payload(data), timeout, headers)  # type: ignore[no-any-return]
         if not self._inbox:
             call_home(core.loop, self.open)
         reply = ThreadLatch()
@@ -174,8 +199,12 @@ class Requests:
         if not arrived:
             self.forget(token)
             raise self._timed_out(subject, timeout)
-        if reply.error is not None:
-            raise reply.error
+        error, reply.error = reply.error, None
+        if error is not None:
+            try:
+                raise error
+            finally:
+                del error  # no cycle through the traceback
         return reply.value  # type: ignore[no-any-return]
 
     def repeat(self, subject: str, data: Data, timeout: float | None, headers: HeadersInput | None) -> Message:
@@ -217,7 +246,10 @@ class Requests:
         if not self._inbox:
             call_home(loop, self.open)
         token = str(next(self._tokens))
-        line, body = core.framer.request_frame(subject, data, self.prefix, token, headers)
+        if is_rewritten(subject):
+            line, body = core.framer.frame(subject, data, edit_home(loop, self._own.open, token), headers)
+        else:
+            line, body = core.framer.request_frame(subject, data, self.prefix, token, headers)
         gathering = Gathering(
             loop, lambda gathering: self.add(token, gathering, line, subject), lambda: self.forget(token)
         )
@@ -253,7 +285,7 @@ class Requests:
             self.prefix = inbox.encode() + b"."
             self._prefixes = {}
             self._skip = len(inbox) + 1
-            self._core.table.add_inbox(f"{inbox}.*", self.deliver)
+            self._core.table.add_inbox(f"{inbox}.*", self.deliver, self._inbox_denied)
             self._inbox = inbox
             self._denied = None
 
@@ -270,29 +302,46 @@ class Requests:
         entry = self._pending.pop(token, None)
         if entry is not None:
             self._core.outbound.withdraw(entry[1])
+        if token in self._own:
+            self._own.forget(token)
 
     def deliver(self, messages: list[Message], _bound: int) -> None:
-        """Replies have come."""
-        loop = self._core.loop
-        pop, skip, ready, wake_thread = self._pending.pop, self._skip, loop.ready, loop.wake_thread
+        """Replies have come, by the shared inbox."""
+        inbox, skip = self._inbox, self._skip
         for message in messages:
-            entry = pop(message.subject[skip:], None)
-            if entry is None:
-                continue  # late, or a second reply
-            waiter, raw = entry[0], message.raw_headers
-            if raw is None and type(waiter) is Waiter:
-                if not waiter.state:  # as in Waiter.wake, without the call
-                    waiter.state = WOKEN
-                    waiter.value = message
-                    ready.append(waiter.fiber)
-            elif raw is not None and raw.startswith(_NO_RESPONDERS) and not message.data:
-                waiter.fail(NoRespondersError(entry[2]))
-            elif type(waiter) is ThreadLatch:
-                waiter.value = message
-                waiter.settled = True
-                wake_thread(waiter.interrupt)
+            subject = message.subject
+            if subject.startswith(inbox):
+                self._reply_came(subject[skip:], message)  # nobody waits: late, or a second reply
+            elif len(self._pending) == 1:
+                self._reply_came(next(iter(self._pending)), message)
             else:
-                waiter.wake(message)
+                self._core.reply_unmatched(message)
+
+    def _own_reply_came(self, token: str, messages: list[Message]) -> None:
+        """Replies have come by an inbox that is a request's own."""
+        for message in messages:
+            self._reply_came(token, message)
+
+    def _reply_came(self, token: str, message: Message) -> None:
+        entry = self._pending.pop(token, None)
+        if entry is None:
+            return
+        loop = self._core.loop
+        ready, wake_thread = loop.ready, loop.wake_thread
+        waiter, raw = entry[0], message.raw_headers
+        if raw is None and type(waiter) is Waiter:
+            if not waiter.state:  # as in Waiter.wake, without the call
+                waiter.state = WOKEN
+                waiter.value = message
+                ready.append(waiter.fiber)
+        elif raw is not None and raw.startswith(_NO_RESPONDERS) and not message.data:
+            waiter.fail(NoRespondersError(entry[2]))
+        elif type(waiter) is ThreadLatch:
+            waiter.value = message
+            waiter.settled = True
+            wake_thread(waiter.interrupt)
+        else:
+            waiter.wake(message)
 
     def written(self, kept: set[int]) -> bool:
         """Whether a request waits that is not among the lines still kept, so that its reply may be on its way."""
@@ -315,7 +364,13 @@ class Requests:
                 waiter.fail(error)
                 return
 
-    def inbox_denied(self, error: ServerError) -> None:
+    def _own_refused(self, token: str, error: ServerError) -> None:
+        """The server refused the inbox of one request."""
+        entry = self._pending.pop(token, None)
+        if entry is not None:
+            entry[0].fail(error)
+
+    def _inbox_denied(self, error: ServerError) -> None:
         """The server refused the inbox: no request can have a reply. The next one tries again, with a new inbox."""
         self._inbox = ""
         self._denied = lambda: copy(error)

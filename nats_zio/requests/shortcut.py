@@ -12,11 +12,12 @@ from typing import TYPE_CHECKING
 
 from zio.lowlevel import monotonic, threads_in_scopes
 
-from ..message import Message
+from ..message import ReceivedMessage
 
 if TYPE_CHECKING:
     from ..core import Core
     from ..latch import ThreadLatch
+    from ..message import Message
 
 LOOK = 1.0  # seconds between two looks whether the request has failed meanwhile
 PEEK = 8192  # bytes; a larger reply is for the session
@@ -68,7 +69,7 @@ def _parse(data: bytes, prefix: bytes, token: str) -> tuple[Message | None, int]
     end = body + int(raw_size)
     if data[end : end + 2] != b"\r\n":
         return None, 0
-    message = Message()
+    message: Message = ReceivedMessage()
     message.subject = (prefix + token.encode()).decode()
     message.reply = None
     message.data = data[body:end]

@@ -25,7 +25,7 @@ from ..errors import (
     StaleConnectionError,
     TLSRequiredError,
 )
-from ..message import Message
+from ..message import ReceivedMessage
 from ..protocol import ErrorKind, Parser, ServerInfo
 from ..servers import advertised
 from . import lame_duck
@@ -131,7 +131,11 @@ class Session:
     def _open(self, entry: Entry) -> Connection:
         core = self._core
         return open_connection(
-            entry.server, self._options, lambda: Parser(Message, core), core.user_functions, encrypted=entry.encrypted
+            entry.server,
+            self._options,
+            lambda: Parser(ReceivedMessage, core),
+            core.user_functions,
+            encrypted=entry.encrypted,
         )
 
     def _begin(self, connection: Connection, entry: Entry) -> None:

@@ -64,16 +64,26 @@ class Terms:
 
 
 class Inbox:
-    """An entry in the table whose batches go straight to a function: no queue, no limits."""
+    """An entry in the table whose batches go straight to a function: no queue, no limits.
+
+    ``refused`` is called with the error if the server does not take it.
+    """
 
     queue = None
     remaining = None
     heard_of = False
 
-    def __init__(self, subject: str, sid: int, deliver: Callable[[list[Message], int], None]) -> None:
+    def __init__(
+        self,
+        subject: str,
+        sid: int,
+        deliver: Callable[[list[Message], int], None],
+        refused: Callable[[ServerError], None],
+    ) -> None:
         self.subject = subject
         self.sid = sid
         self.deliver = deliver
+        self.refused = refused
 
 
 Entry = Subscription | Inbox | Held
@@ -126,9 +136,13 @@ class SubscriptionTable:
                 raise sub.error
             return sub
 
-    def add_inbox(self, subject: str, deliver: Callable[[list[Message], int], None]) -> None:
+    def add_inbox(
+        self, subject: str, deliver: Callable[[list[Message], int], None], refused: Callable[[ServerError], None]
+    ) -> Inbox:
         """Subscribe an inbox of the client's own: batches go to ``deliver``."""
-        self._add(Inbox(subject, next(self._sids), deliver))
+        inbox = Inbox(subject, next(self._sids), deliver, refused)
+        self._add(inbox)
+        return inbox
 
     def _add(self, sub: Entry) -> None:
         core = self._core
@@ -185,5 +199,5 @@ class SubscriptionTable:
             denied = isinstance(error, PermissionDeniedError)
             sub.close(ClosedReason.PERMISSION_DENIED if denied else ClosedReason.SERVER_ERROR, error)
             return sub
-        self._core.requests.inbox_denied(copy(error))
+        sub.refused(copy(error))
         return None
