@@ -423,8 +423,9 @@ class Core:
                 self._close_waiters.push(waiter)
                 self.loop.wait(waiter, None, self._close_waiters.discard)
             return
-        self.closing = True
+        self.closing = True  # from here on no handler begins
         with zio.shield():
+            self.draining.await_handlers(self._close_seconds if limit is None else min(limit, self._close_seconds))
             self._send_accepted(self._close_seconds if limit is None else min(limit, self._close_seconds))
             self.session.stop()
             self._ended(error, ClosedReason.CLIENT_CLOSED)

@@ -107,6 +107,14 @@ class Draining:
                 if not sub.consumers.wait_settled(sub, self._left(deadline)):
                     raise TimeoutError(f"{sub!r} was not handled within {timeout} s")
 
+    def await_handlers(self, seconds: float) -> None:
+        """Wait until the handlers at work have returned, but the caller's own, at most ``seconds``."""
+        core = self._core
+        deadline = core.loop.clock.now() + seconds
+        with self._not_waited_for():
+            for sub in list(core.in_use):
+                sub.consumers.wait_at_rest(sub, self._left(deadline))
+
     def _send_all(self, deadline: float | None) -> None:
         """Have the server confirm what was published, if need be after a reconnect."""
         while not self._core.all_written:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import threading
+from itertools import count
 from random import Random
 
 _DIGITS = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
@@ -17,22 +17,21 @@ class Nuid:
 
     def __init__(self, random: Random) -> None:
         self._random = random
-        self._lock = threading.Lock()
         self._renew()
 
     def _renew(self) -> None:
-        self._prefix = "".join(self._random.choices(_DIGITS, k=_PREFIX))
-        self._number = self._random.randrange(_MAX)
-        self._step = self._random.randrange(33, 333)
+        prefix = "".join(self._random.choices(_DIGITS, k=_PREFIX))
+        numbers = count(self._random.randrange(_MAX), self._random.randrange(33, 333))
+        self._names = prefix, numbers  # in one step: they belong together
 
     def next(self) -> str:
         """A new name."""
-        with self._lock:
-            self._number += self._step
-            if self._number >= _MAX:
-                self._renew()
-            number = self._number
-            prefix = self._prefix
+        while True:
+            prefix, numbers = self._names
+            number = next(numbers)  # in one step of C, whoever else is at it
+            if number < _MAX:
+                break
+            self._renew()
         digits = []
         for _ in range(_SEQUENCE):
             number, digit = divmod(number, _BASE)

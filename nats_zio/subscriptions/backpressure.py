@@ -14,7 +14,6 @@ ends the connection after its ``write_deadline`` (10 s by default), or when more
 
 from __future__ import annotations
 
-from threading import Lock
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
@@ -105,7 +104,6 @@ class Backlog:
         self._limit_msgs = limit_msgs
         self._limit_bytes = limit_bytes
         self._ended = False
-        self._lock = Lock()
         self._msgs_in = self._bytes_in = 0
         self._msgs_out = self._bytes_out = 0
         self._consumers: WeakKeyDictionary[Any, int] = WeakKeyDictionary()  # and the last message each has taken
@@ -119,9 +117,9 @@ class Backlog:
     def went(self, message: Message) -> None:
         """It was taken, by the caller. From any thread."""
         self.consumed_by(current_owner())
-        with self._lock:
-            self._msgs_out += 1
-            self._bytes_out += size_of(message)
+        size = size_of(message)
+        self._msgs_out += 1  # without a call in between: no other thread comes in
+        self._bytes_out += size
         if self.holding and self._fits():
             loop = self._core.loop
             if loop.is_here():
@@ -131,8 +129,7 @@ class Backlog:
 
     def consumed_by(self, owner: Any) -> None:
         """This task or thread takes messages. From any thread."""
-        with self._lock:
-            self._consumers[owner] = self._msgs_out
+        self._consumers[owner] = self._msgs_out
 
     @property
     def size(self) -> int:
@@ -175,8 +172,12 @@ class Backlog:
     def consumer_waits(self) -> bool:
         """Whether one who takes messages here waits for one of another subscription of the client. At home."""
         recent = self._msgs_out - min(self._limit_msgs or RECENT, RECENT)
-        with self._lock:
-            consumers = [owner for owner, last in self._consumers.items() if last >= recent]
+        while True:
+            try:
+                consumers = [owner for owner, last in list(self._consumers.items()) if last >= recent]
+                break
+            except RuntimeError:  # another thread has begun to take messages meanwhile
+                continue
         return any(
             self._core.is_subscription(source) and source is not self.sub
             for owner in consumers

@@ -9,6 +9,8 @@ from greenlet import getcurrent
 from zio.lowlevel import CANCELLED, Fiber, Waiter, WaitQueue, current_holder
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from ..core import Core
     from .handlers import HandlerRunner
     from .subscription import Subscription
@@ -55,8 +57,19 @@ class Consumers:
             return self.runner.idle(excused)
         return all(owner in excused or getattr(owner, "done", False) for owner in list(self._loops.values()))
 
+    def at_rest(self) -> bool:
+        """Whether no handler is at work but the caller's."""
+        return self.runner is None or self.runner.at_rest(self._core.draining.excused)
+
     def wait_settled(self, sub: Subscription, seconds: float | None) -> bool:
         """Wait until ``settled``; False after ``seconds``."""
+        return self._wait_until(self.settled, sub, seconds)
+
+    def wait_at_rest(self, sub: Subscription, seconds: float | None) -> bool:
+        """Wait until ``at_rest``; False after ``seconds``."""
+        return self._wait_until(self.at_rest, sub, seconds)
+
+    def _wait_until(self, reached: Callable[[], bool], sub: Subscription, seconds: float | None) -> bool:
         fiber = getcurrent()
         assert type(fiber) is Fiber
         clock = fiber.loop.clock
@@ -65,9 +78,9 @@ class Consumers:
             waiter = Waiter(fiber, sub)
             self._watchers.push(waiter)  # before the look: a thread that empties the queue then sees it
             left = None if deadline is None else deadline - clock.now()
-            settled = self.settled()
-            if settled or (left is not None and left <= 0):
+            is_reached = reached()
+            if is_reached or (left is not None and left <= 0):
                 waiter.state = CANCELLED
                 self._watchers.discard(waiter)
-                return settled
+                return is_reached
             fiber.loop.wait(waiter, left, self._watchers.discard)

@@ -5,8 +5,9 @@ The table is the truth: SUB and UNSUB are sent when it changes, and dropped whil
 
 from __future__ import annotations
 
+from contextvars import Context, copy_context
 from copy import copy
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import count
 from typing import TYPE_CHECKING
 
@@ -43,6 +44,7 @@ class Terms:
     pending_msgs: int | None
     pending_bytes: int | None
     overflow: str
+    context: Context = field(default_factory=copy_context, repr=False)  # of who subscribes; each call has a copy
 
     def __post_init__(self) -> None:
         if self.cb is not None and not callable(self.cb):

@@ -80,7 +80,7 @@ class Subscription:
         self._runner: HandlerRunner | None = None
         if terms.cb is not None:
             at_each = terms.workers if len(queues) == 1 else 1
-            self._runner = HandlerRunner(self, terms.cb, core, queues, at_each, self.consumers.look_again)
+            self._runner = HandlerRunner(terms.cb, terms.context, core, queues, at_each)
         self.consumers.runner = self._runner
 
     # Taking messages.
@@ -338,7 +338,7 @@ class Subscription:
             limits.slow = False
             queue.extend(messages)
         if self._runner is not None:
-            self._runner.start()
+            self._runner.start(self)
             return
         if self._waiters.items:
             self._serve_waiters()
