@@ -1,11 +1,18 @@
-"""Mistakes planted in the client, one at a time, that the suite must find: `make mutants`.
+"""Mistakes planted in the client, one at a time, that the tests must find: `make mutants`.
 
-Each is made in a copy of the tree, where the tests run until the first failure. What is printed at the end is a table:
-which mistake was found by which test, and which by none. Names on the command line choose some of them.
+Each is made in a copy of the tree, where the tests that are named beside it run until one fails. What is printed at the
+end is a table: which mistake was found by which test, and which by none. `tests/test_mutants.py` sees to it that each
+can be planted and that its tests exist.
+
+    python -m tests.mutants                     # all of them
+    python -m tests.mutants reconnect drain     # those that have one of these words in their name
+    python -m tests.mutants --everywhere drain  # if its own tests do not find it, look in all tests of the client
+    python -m tests.mutants --at-once 4         # so many at a time
 """
 
 from __future__ import annotations
 
+import argparse
 import os
 import re
 import shutil
@@ -14,6 +21,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,27 +29,36 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent
-# In two rounds, the first one with those that find most in little time.
-FIRST = "reconnect limits request servers pool backoff link close drain tls connect from_threads publish subscribe"
-ROUNDS = ([f"tests/client/test_{name}.py" for name in FIRST.split()], ["tests/client", "tests/protocol"])
-LIMIT = 900.0  # seconds for one of them
+EVERYWHERE = ("tests/client", "tests/protocol")
+LIMIT = 900.0  # seconds for the tests of one of them, against hangs
 
 
 @dataclass(frozen=True, slots=True)
 class Mutant:
-    """``old``, which stands exactly once in ``file``, becomes ``new``."""
+    """The code ``old``, which stands exactly once in ``file``, becomes ``new``.
+
+    ``old`` is as short as it can be without standing elsewhere too, so that changes around it do no harm; spaces and
+    line ends count the same. If it has gone from ``file``, it is looked for in the whole client. ``by`` are the tests
+    that find the mistake: files, or ``file::function``, below ``tests/client``.
+    """
 
     name: str
     file: str
     old: str
     new: str
+    by: str
+
+    @property
+    def tests(self) -> list[str]:
+        return [f"tests/client/test_{test}" for test in self.by.split()]
 
 
 MUTANTS = [
     Mutant(
         "no SUB after a reconnect",
         "nats_zio/subscriptions/subscribing.py",
-        "            frames.append(encoder.sub(sub.subject, sub.queue, sub.sid))\n",
+        "frames.append(encoder.sub(sub.subject, sub.queue, sub.sid))",
+        "pass",
         "",
     ),
     Mutant(
@@ -49,222 +66,274 @@ MUTANTS = [
         "nats_zio/subscriptions/subscription.py",
         "return None if self._max_msgs is None else self._max_msgs - self._received",
         "return self._max_msgs",
+        "",
     ),
     Mutant(
         "a frame torn by the broken connection is taken for sent",
         "nats_zio/session/outbound.py",
-        "            if end > written and len(frame) == 2:\n",
-        "            if end - len(frame[-1]) > written and len(frame) == 2:\n",
+        "if end > written and len(frame) == 2:",
+        "if end - len(frame[-1]) > written and len(frame) == 2:",
+        "",
     ),
     Mutant(
         "the rest of a torn frame is resumed on the next connection",
         "nats_zio/session/outbound.py",
-        "            self._batch, self._rest = [], None\n",
-        "            self._batch = []\n",
+        "self._batch, self._rest = [], None",
+        "self._batch = []",
+        "",
     ),
     Mutant(
         "what was written wholly is sent again",
         "nats_zio/session/outbound.py",
-        "            if end > written and len(frame) == 2:\n",
-        "            if len(frame) == 2:\n",
+        "if end > written and len(frame) == 2:",
+        "if len(frame) == 2:",
+        "",
     ),
     Mutant(
         "buffered messages go before the subscriptions",
         "nats_zio/session/outbound.py",
-        "            self.lines[:0] = [frame[:-2] for frame in replay]\n",
-        "            self.lines += [frame[:-2] for frame in replay]\n",
+        "self.lines[:0] = [frame[:-2] for frame in replay]",
+        "self.lines += [frame[:-2] for frame in replay]",
+        "",
     ),
     Mutant(
         "losses are not reported",
         "nats_zio/session/outbound.py",
-        "        return lost\n",
-        "        return 0, 0\n",
+        "return lost",
+        "return 0, 0",
+        "",
     ),
     Mutant(
         "the reconnect buffer has no limit",
         "nats_zio/session/kept.py",
-        "        if self._bytes + size > self._limit or not self._limit:\n",
-        "        if False:\n",
+        "if self._bytes + size > self._limit or not self._limit:",
+        "if False:",
+        "",
     ),
     Mutant(
         "who waits for room to publish is not told when the connection breaks",
         "nats_zio/session/outbound.py",
-        "            self._proved_msgs, self._proved_bytes = msgs, bytes_\n            self._room.wake_all()\n",
-        "            self._proved_msgs, self._proved_bytes = msgs, bytes_\n",
+        "self._proved_msgs, self._proved_bytes = msgs, bytes_ self._room.wake_all()",
+        "self._proved_msgs, self._proved_bytes = msgs, bytes_",
+        "",
     ),
     Mutant(
         "the latch of a thread is lost: woken before it waits, it waits",
         "nats_zio/latch.py",
-        "        self.value = value\n        self.settled = True\n        self.interrupt()\n",
-        "        self.value = value\n        self.settled = True\n",
+        "self.value = value self.settled = True self.interrupt()",
+        "self.value = value\nself.settled = True",
+        "",
     ),
     Mutant(
         "a thread that is interrupted keeps the message it was woken for from the others",
         "nats_zio/sleepers.py",
-        "                self.rouse(1)  # what this one was woken for is for the next\n",
-        "                pass\n",
+        "self.rouse(1) # what this one was woken for is for the next",
+        "pass",
+        "",
     ),
     Mutant(
         "requests in flight are not told of the broken connection",
         "nats_zio/requests/requests.py",
-        "            if line and id(line) not in kept:\n",
-        "            if False:\n",
+        "if line and id(line) not in kept:",
+        "if False:",
+        "",
     ),
     Mutant(
         "requests that are still in the queue fail when the connection breaks",
         "nats_zio/requests/requests.py",
-        "            if line and id(line) not in kept:\n",
-        "            if line:\n",
+        "if line and id(line) not in kept:",
+        "if line:",
+        "",
     ),
     Mutant(
         "a late reply goes to whoever asks next",
         "nats_zio/requests/requests.py",
-        "        self._tokens = count(1)\n",
-        "        from itertools import repeat\n\n        self._tokens = repeat(1)  # type: ignore[assignment]\n",
+        "self._tokens = count(1)",
+        "from itertools import repeat\n\nself._tokens = repeat(1)",
+        "",
     ),
     Mutant(
         "no responders is a reply like any other",
         "nats_zio/requests/requests.py",
-        "            elif raw is not None and raw.startswith(_NO_RESPONDERS) and not message.data:\n",
-        "            elif False:\n",
+        "elif raw is not None and raw.startswith(_NO_RESPONDERS) and not message.data:",
+        "elif False:",
+        "",
     ),
     Mutant(
         "pending messages have no limit",
         "nats_zio/subscriptions/limits.py",
-        "        while (limit_msgs is not None and len(queue) - waiting >= limit_msgs) or (\n",
-        "        while (\n",
+        "while (limit_msgs is not None and len(queue) - waiting >= limit_msgs) or (",
+        "while (",
+        "",
     ),
     Mutant(
         "pending bytes have no limit",
         "nats_zio/subscriptions/limits.py",
-        "            limit_bytes is not None and size + more > limit_bytes\n",
-        "            False\n",
+        "limit_bytes is not None and size + more > limit_bytes",
+        "False",
+        "",
     ),
     Mutant(
         "a slow consumer is reported for each message",
         "nats_zio/subscriptions/subscription.py",
-        "        if limits.slow and not was_slow:\n",
-        "        if limits.slow:\n",
+        "if limits.slow and not was_slow:",
+        "if limits.slow:",
+        "",
     ),
     Mutant(
         "an error of the server ends the connection",
         "nats_zio/session/session.py",
-        "        core.emit(events.ServerError(problem, sub))\n",
-        "        core.emit(events.ServerError(problem, sub))\n        self.lose(problem)\n",
+        "core.emit(events.ServerError(problem, sub))",
+        "core.emit(events.ServerError(problem, sub))\nself.lose(problem)",
+        "",
     ),
     Mutant(
         "a PING of the server is not answered",
         "nats_zio/session/session.py",
-        "            core.outbound.control(protocol.PONG)\n",
-        "            pass\n",
+        "core.outbound.control(protocol.PONG)",
+        "pass",
+        "",
     ),
     Mutant(
         "a silent server is never given up",
         "nats_zio/session/liveness.py",
-        "        elif self._unanswered >= self._max_pings:\n",
-        "        elif False:\n",
+        "elif self._unanswered >= self._max_pings:",
+        "elif False:",
+        "",
     ),
     Mutant(
         "only PONGs count as life",
         "nats_zio/session/session.py",
-        "                liveness.heard = True\n",
+        "liveness.heard = True groups, control = feed(data)",
+        "groups, control = feed(data)",
         "",
     ),
     Mutant(
         "waits before an attempt do not grow",
         "nats_zio/session/backoff.py",
-        "        return min(self._wait * 2.0 ** min(times, 30), self._max_wait)\n",
-        "        return min(self._wait, self._max_wait)\n",
+        "return min(self._wait * 2.0 ** min(times, 30), self._max_wait)",
+        "return min(self._wait, self._max_wait)",
+        "",
     ),
     Mutant(
         "a server that is refused twice is asked for ever",
         "nats_zio/session/pool.py",
-        "        refused_again = self._abort_on_auth_error and entry.refusal and before == entry.refusal\n",
-        "        refused_again = False\n",
+        "refused_again = self._abort_on_auth_error and entry.refusal and before == entry.refusal",
+        "refused_again = False",
+        "",
     ),
     Mutant(
         "discovered servers are never forgotten",
         "nats_zio/session/pool.py",
-        "            if not entry.discovered or entry.server == connected or ",
-        "            if True or ",
+        "if not entry.discovered or",
+        "if True or",
+        "",
     ),
     Mutant(
         "without TLS from the server the credentials go out in clear",
         "nats_zio/session/connection.py",
-        "    if not (info.tls_required or info.tls_available):\n",
-        "    if False:\n",
+        "if not (info.tls_required or info.tls_available):",
+        "if False:",
+        "",
     ),
     Mutant(
         "what came in clear behind INFO is believed after the handshake",
         "nats_zio/session/connection.py",
-        "    if not alone:\n",
-        "    if False:\n",
+        "if not alone:",
+        "if False:",
+        "",
     ),
     Mutant(
         "certificates are checked for no name",
         "nats_zio/tls.py",
-        "    return context\n",
-        "    context.check_hostname = False\n    return context\n",
+        "return context",
+        "context.check_hostname = False\nreturn context",
+        "",
     ),
     Mutant(
         "the URL of a server is shown with its password",
         "nats_zio/servers.py",
-        '        return f"{self.scheme}://{authority(self.host, self.port)}',
-        '        return f"{self.scheme}://{self.password}@{authority(self.host, self.port)}',
+        'return f"{self.scheme}://{authority(self.host, self.port)}',
+        'return f"{self.scheme}://{self.password}@{authority(self.host, self.port)}',
+        "",
     ),
     Mutant(
         "a message larger than the server takes is sent",
         "nats_zio/session/outbound.py",
-        "            raise MaxPayloadError(size, self.max_payload)\n        while True:\n",
-        "            pass\n        while True:\n",
+        "raise MaxPayloadError(size, self.max_payload) while True:",
+        "pass\n    while True:",
+        "",
     ),
     Mutant(
         "a request given up while there is no connection is sent all the same",
         "nats_zio/requests/requests.py",
-        "            self._core.outbound.withdraw(entry[1])\n",
-        "            pass\n",
+        "self._core.outbound.withdraw(entry[1])",
+        "pass",
+        "",
     ),
     Mutant(
         "a subscription that the server refused is asked for again after a reconnect",
         "nats_zio/subscriptions/subscription.py",
-        "            self._sleepers.rouse(len(self._sleepers))\n            self._core.table.forget(self)\n",
+        "rouse(len(self._sleepers)) self._core.table.forget(self)",
+        "rouse(len(self._sleepers))",
         "",
     ),
     Mutant(
         "drain does not wait for handlers",
         "nats_zio/subscriptions/consumers.py",
-        "            return self.runner.idle(excused)\n",
-        "            return True\n",
+        "return self.runner.idle(excused)",
+        "return True",
+        "",
     ),
     Mutant(
         "close does not send what was accepted",
         "nats_zio/core.py",
-        "                    self.flush_here(CLOSE_TIMEOUT)\n",
-        "                    pass\n",
+        "self.flush_here(CLOSE_TIMEOUT",
+        "(CLOSE_TIMEOUT",
+        "",
     ),
 ]
 
 
-def plant(mutant: Mutant, tree: Path) -> None:
-    """Make the mistake in ``tree``."""
-    file = tree / mutant.file
+class NotPlanted(Exception):
+    """The place for a mistake is not there, or there are several."""
+
+
+def place(mutant: Mutant, tree: Path) -> tuple[Path, re.Match[str]]:
+    """Where the mistake is made."""
+    pattern = re.compile(r"\s+".join(map(re.escape, mutant.old.split())))
+    files = [tree / mutant.file] if (tree / mutant.file).exists() else []
+    for candidates in (files, sorted((tree / "nats_zio").rglob("*.py"))):
+        found = [(file, match) for file in candidates for match in pattern.finditer(file.read_text())]
+        if len(found) == 1:
+            return found[0]
+    where = f"{mutant.file}, and in {len(found)} of all of nats_zio"
+    raise NotPlanted(f"{mutant.name}: {mutant.old!r} does not stand in one place of {where}")
+
+
+def plant(mutant: Mutant, tree: Path) -> Path:
+    """Make the mistake in ``tree``; returns the file that it is in."""
+    file, match = place(mutant, tree)
     text = file.read_text()
-    if text.count(mutant.old) != 1:
-        raise SystemExit(f"{mutant.name}: {mutant.old!r} stands {text.count(mutant.old)} times in {mutant.file}")
-    file.write_text(text.replace(mutant.old, mutant.new))
+    line = text[text.rfind("\n", 0, match.start()) + 1 : match.start()]
+    indentation = line[: len(line) - len(line.lstrip())]
+    new = mutant.new.replace("\n", "\n" + indentation)
+    file.write_text(text[: match.start()] + new + text[match.end() :])
+    return file
 
 
 def copy_tree(target: Path) -> None:
-    names = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True).stdout.split()
-    for name in names:
+    command = ["git", "ls-files", "--cached", "--others", "--exclude-standard"]
+    for name in subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout.splitlines():
         if (ROOT / name).exists():
             (target / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy2(ROOT / name, target / name)
 
 
-def first_failure(tree: Path, tests: list[str]) -> str:
+def first_failure(tree: Path, tests: Sequence[str]) -> str:
     """Run these tests in ``tree`` until one fails; its name, empty if none does."""
-    command = [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", "--timeout=60", *tests]
+    command = [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", "--timeout=60"]
+    command += [f"--basetemp={tree}/tmp", *tests]
     environment = {**os.environ, "PYTHONPATH": str(tree), "PYTHONDONTWRITEBYTECODE": "1"}
     with tempfile.TemporaryFile("w+") as output:
         try:
@@ -275,41 +344,59 @@ def first_failure(tree: Path, tests: list[str]) -> str:
             return "a hang"
         output.seek(0)
         text = output.read()
-    if status not in (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED):
-        raise SystemExit(f"the tests could not be run:\n{text}")
+    if status == pytest.ExitCode.OK:
+        return ""
     found = re.findall(r"^(?:FAILED|ERROR) (\S+)", text, re.MULTILINE)
-    return (found or ["a failure"])[0] if status else ""
+    if status != pytest.ExitCode.TESTS_FAILED or not found:
+        raise RuntimeError(f"the tests {' '.join(tests)} could not be run (status {status}):\n{text}")
+    return found[0]
 
 
-def hunt(mutant: Mutant) -> tuple[Mutant, str, float]:
-    """The test that finds it; empty if none does."""
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    mutant: Mutant
+    by: str  # the test that has found it; empty if none did
+    seconds: float
+
+    def __str__(self) -> str:
+        found = f"found   {self.seconds:4.0f} s  {self.mutant.name}\n{'':16}by {self.by}"
+        return found if self.by else f"MISSED  {self.seconds:4.0f} s  {self.mutant.name}"
+
+
+def hunt(mutant: Mutant, everywhere: bool) -> Outcome:
     start = time.monotonic()
     with tempfile.TemporaryDirectory() as folder:
         tree = Path(folder)
         copy_tree(tree)
         plant(mutant, tree)
-        by = ""
-        for tests in ROUNDS:
-            by = by or first_failure(tree, tests)
-    took = time.monotonic() - start
-    print(f"{'found' if by else 'MISSED'} in {took:4.0f} s: {mutant.name}" + (f"  [{by}]" if by else ""), flush=True)
-    return mutant, by, took
+        by = first_failure(tree, mutant.tests) if mutant.by else ""
+        if not by and everywhere:
+            by = first_failure(tree, EVERYWHERE)
+    return Outcome(mutant, by, time.monotonic() - start)
+
+
+def arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m tests.mutants")
+    parser.add_argument("words", nargs="*", help="those that have one of these in their name; all if there is none")
+    parser.add_argument("--everywhere", action="store_true", help="look in all tests of the client if need be")
+    parser.add_argument("--at-once", type=int, default=1, help="so many at a time")
+    return parser.parse_args()
 
 
 def main() -> None:
-    chosen = [mutant for mutant in MUTANTS if not sys.argv[1:] or any(word in mutant.name for word in sys.argv[1:])]
-    with tempfile.TemporaryDirectory() as folder:  # each can be planted
-        copy_tree(Path(folder))
-        for mutant in chosen:
-            plant(mutant, Path(folder))
-            shutil.copy2(ROOT / mutant.file, Path(folder) / mutant.file)
+    args = arguments()
+    chosen = [mutant for mutant in MUTANTS if not args.words or any(word in mutant.name for word in args.words)]
+    for mutant in chosen:
+        place(mutant, ROOT)
     # Shells have programs in the background ignore it, and children inherit that: tests of it would fail.
     signal.signal(signal.SIGINT, signal.default_int_handler)
-    workers = int(os.environ.get("WORKERS", "1"))
-    with ThreadPoolExecutor(workers) as pool:
-        results = list(pool.map(hunt, chosen))
-    missed = [mutant.name for mutant, by, _ in results if not by]
-    print(f"\n{len(results) - len(missed)} of {len(results)} found")
+    outcomes = []
+    with ThreadPoolExecutor(max(args.at_once, 1)) as pool:
+        for outcome in pool.map(lambda mutant: hunt(mutant, args.everywhere), chosen):
+            print(outcome, flush=True)
+            outcomes.append(outcome)
+    missed = [outcome.mutant.name for outcome in outcomes if not outcome.by]
+    print(f"\n{len(outcomes) - len(missed)} of {len(outcomes)} found")
     for name in missed:
         print(f"missed: {name}")
     sys.exit(bool(missed))

@@ -13,7 +13,7 @@ import nats as nats_py
 
 import zio
 
-LIMIT = 10.0  # seconds that a test waits for what must happen
+LIMIT = 30.0  # seconds that a test waits for what must happen
 
 
 def away(fn: Callable[..., Any], *args: Any) -> Any:

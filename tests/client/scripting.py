@@ -10,7 +10,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import Self
 
@@ -37,7 +36,6 @@ class Script:
         self.pid = self._process.pid
         self.stdout = ""
         self.stderr = ""
-        self.seconds = 0.0  # that `finish` took
 
     def line(self) -> str:
         """Wait for the next line that it prints; empty at its end."""
@@ -63,14 +61,12 @@ class Script:
 
     def finish(self, timeout: float = 40.0) -> int:
         """Wait for its end; the exit status. What it printed since is in `stdout` and `stderr`."""
-        start = time.monotonic()
         try:
             self.stdout, self.stderr = self._process.communicate(timeout=timeout)
         except subprocess.TimeoutExpired:
             self._kill()
             self.stdout, self.stderr = self._process.communicate()
             raise AssertionError(f"the script did not end in {timeout} s:\n{self.stdout}{self.stderr}") from None
-        self.seconds = time.monotonic() - start
         return self._process.returncode
 
     def __enter__(self) -> Self:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-import time
 from collections.abc import Callable
 from typing import Any
 
@@ -168,10 +167,8 @@ def test_a_request_that_waits_for_room_obeys_its_timeout(run: Run, server: NatsS
             away(server.pause)
             try:
                 _fill(nc)
-                before = time.monotonic()
                 with pytest.raises(nats_zio.TimeoutError):
                     nc.request("a", b"x" * (CHUNK + 8), timeout=0.05)
-                assert time.monotonic() - before < LIMIT / 2
                 assert len(nc._core.requests) == 0
             finally:
                 away(server.resume)

@@ -157,7 +157,7 @@ def test_a_silent_listener_is_given_up_after_connect_timeout(run: Run, silent: s
     with pytest.raises(nats_zio.NoServersError) as caught:
         run(lambda: nats_zio.connect(silent, connect_timeout=0.1))
     assert isinstance(caught.value.errors[silent], nats_zio.TimeoutError)
-    assert 0.1 <= time.monotonic() - before < LIMIT
+    assert time.monotonic() - before >= 0.1
 
 
 def test_a_peer_that_is_no_nats_server_raises_no_servers_error() -> None:
