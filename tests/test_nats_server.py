@@ -471,6 +471,7 @@ LEAKS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", LEAKS)
 def test_the_leak_check_sees(kind, tmp_path):
     conftest = (Path(__file__).parent / "conftest.py").read_text()
