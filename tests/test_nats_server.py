@@ -35,7 +35,7 @@ class Peer:
     """The least of a NATS client: lines over a blocking socket."""
 
     def __init__(self, server: NatsServer, connect: Mapping[str, object] | None = None) -> None:
-        self.sock = socket.create_connection((server.host, server.port), timeout=5)
+        self.sock = socket.create_connection((server.host, server.port), timeout=30)
         self.file = self.sock.makefile("rb")
         self.info = json.loads(self.line().removeprefix(b"INFO "))
         self.send(b"CONNECT " + json.dumps({"verbose": False, "pedantic": False, **(connect or {})}).encode())
@@ -74,7 +74,7 @@ def request(peer: Peer, subject: str, body: str = "") -> dict[str, Any]:
 
 def refused(server: NatsServer) -> bool:
     try:
-        socket.create_connection((server.host, server.port), timeout=5).close()
+        socket.create_connection((server.host, server.port), timeout=30).close()
     except ConnectionRefusedError:
         return True
     return False
@@ -162,7 +162,7 @@ def test_pause_and_resume(server):
             peer.sock.recv(100)
         server.resume()
         assert not server.paused
-        peer.sock.settimeout(5)
+        peer.sock.settimeout(30)
         assert peer.sock.recv(100) == b"PONG\r\n"
 
 

@@ -44,10 +44,11 @@ def silent() -> Iterator[str]:
 
 
 @pytest.fixture
-def unused() -> str:
-    """A URL where nothing listens."""
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        return f"nats://127.0.0.1:{listener.getsockname()[1]}"
+def unused() -> Iterator[str]:
+    """A URL where nothing listens, and nobody else can meanwhile."""
+    with socket.socket() as bound:
+        bound.bind(("127.0.0.1", 0))
+        yield f"nats://127.0.0.1:{bound.getsockname()[1]}"
 
 
 def _fds() -> set[str]:

@@ -86,7 +86,7 @@ def test_a_file_is_read_again_at_each_connect(run: Run, trusting: NatsServer, fi
         with nats_zio.connect(trusting.url, credentials=file, **options) as nc:
             assert not nc.is_connected
             file.write_bytes(OPERATOR.credentials())
-            nc.flush(timeout=10)
+            nc.flush(timeout=30)
 
     run(main)
 

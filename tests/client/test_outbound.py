@@ -189,7 +189,7 @@ LATER = (b"PUB a 4", b"next")
 
 def left_behind(outbound: Outbound, errors: zio.Channel[BaseException], error: BaseException, lost_msgs: int) -> None:
     """The connection ends, and what was being written is in doubt and not sent again."""
-    lost = errors.recv(timeout=10)
+    lost = errors.recv(timeout=30)
     assert type(lost) is nats_zio.DisconnectedError
     assert type(error).__name__ in str(lost)
     if not (isinstance(outbound.lines, InterruptedLines) and not outbound.lines.first):
@@ -275,7 +275,7 @@ def test_an_error_of_the_socket_keeps_what_was_not_written() -> None:
         outbound = Outbound(here().loop, 8 << 20, errors.try_send)
         outbound.connected(Interrupted(0, error), 1 << 20, [])  # type: ignore[arg-type]
         outbound.append_from_thread(b"PUB a 3", b"one", at_once=True)
-        assert errors.recv(timeout=10) is error
+        assert errors.recv(timeout=30) is error
         assert outbound.disconnected() == (0, 0)
         assert outbound.lines == [b"PUB a 3", b"one"]
 
@@ -292,7 +292,7 @@ def test_an_odd_error_of_a_stream_in_the_home_loop_ends_the_connection_and_not_t
         outbound.connected(Interrupted(100, error), 1 << 20, [])  # type: ignore[arg-type]
         publish(outbound, b"one")
         outbound.flush()
-        assert errors.recv(timeout=10) is error
+        assert errors.recv(timeout=30) is error
         assert outbound.disconnected() == (1, 3)
 
     zio.run(main)
@@ -309,7 +309,7 @@ def test_an_odd_error_of_a_stream_in_another_thread_is_the_connections() -> None
         thread = threading.Thread(target=outbound.append_from_thread, args=(b"PUB a 3", b"one", True))
         thread.start()
         thread.join()
-        assert errors.recv(timeout=10) is error
+        assert errors.recv(timeout=30) is error
         assert outbound.disconnected() == (0, 0)
         assert outbound.lines == [b"PUB a 3", b"one"]
 
@@ -333,7 +333,7 @@ def test_an_interruption_where_the_socket_is_full_leaves_nobody_waiting(monkeypa
         monkeypatch.setattr(type(loop), "post", interrupted)
         with pytest.raises(KeyboardInterrupt):
             outbound.append_from_thread(b"PUB a 3", b"one", at_once=True)
-        errors.recv(timeout=10)
+        errors.recv(timeout=30)
         outbound.disconnected()
         socket = Socket(5)
         outbound.connected(socket, 1 << 20, [])  # type: ignore[arg-type]

@@ -121,8 +121,8 @@ def test_an_exit_in_a_task_is_reported_and_ends_nothing_else(
         zio.lowlevel.wait_done(task)
 
     background_runtime.call(begin)
-    channel.send("went on", timeout=10)
-    assert other.join(10) == "went on"
+    channel.send("went on", timeout=30)
+    assert other.join(30) == "went on"
     reported = [record for record in caplog.records if record.exc_info is not None and record.exc_info[1] is error]
     assert len(reported) == 1
     assert "leave" in reported[0].getMessage()
@@ -133,7 +133,7 @@ def test_who_joins_a_task_that_exits_gets_its_exit(background_runtime: zio.Runti
         raise SystemExit(4)
 
     with pytest.raises(SystemExit, match="4"):
-        zio.spawn(leave).join(10)
+        zio.spawn(leave).join(30)
     assert background_runtime.call(lambda: 5) == 5
 
 

@@ -339,7 +339,7 @@ def test_select_from_outside_waits_at_the_home_of_its_sources(outside: Outside) 
                 zio.select(room=room.send_op("offer"), event=event),
                 zio.select(future=future, event=event),
                 zio.select(task=task),
-                zio.select(channel, named=event, timeout=5)[0],
+                zio.select(channel, named=event, timeout=30)[0],
             ]
 
         thread = outside(choose)
@@ -1027,7 +1027,7 @@ def test_a_lock_contended_by_threads_and_loops_stays_usable_under_cancels() -> N
                 group.spawn(thread.outcome)
         assert entered[0] > 0
         assert inside == [0]
-        assert lock.acquire(timeout=5)
+        assert lock.acquire(timeout=30)
         lock.release()
 
     zio.run(main)

@@ -256,7 +256,7 @@ def test_input_without_a_pipe_is_refused() -> None:
 
 def test_leaving_the_block_does_not_wait_for_output_that_nobody_reads() -> None:
     def main() -> int | None:
-        with zio.timeout(20), Popen(child("fill=1000000"), stdout=PIPE, stderr=DEVNULL) as process:
+        with zio.timeout(45), Popen(child("fill=1000000"), stdout=PIPE, stderr=DEVNULL) as process:
             pass
         return process.returncode
 

@@ -27,7 +27,7 @@ KINDS = ["tcp", "unix", "tls", "memory", "pipe"]
 
 def run(fn: Callable[[], T]) -> T:
     def limited() -> T:
-        with zio.timeout(20):
+        with zio.timeout(45):
             return fn()
         raise AssertionError
 

@@ -31,7 +31,7 @@ def test_the_result_comes_back_and_other_tasks_run_meanwhile() -> None:
 
     def main() -> tuple[int, bool]:
         release = threading.Event()
-        job = zio.spawn(zio.to_thread, lambda: release.wait(10))
+        job = zio.spawn(zio.to_thread, lambda: release.wait(30))
         zio.sleep(0.001)
         release.set()
         return zio.to_thread(lambda a, b: a + b, 2, 3), job.join()
@@ -116,7 +116,7 @@ def test_an_abandoning_caller_leaves_at_once_and_the_outcome_is_dropped() -> Non
             release.wait()
             raise ValueError("nobody hears this")
 
-        with zio.timeout(10), zio.TaskGroup() as group:
+        with zio.timeout(45), zio.TaskGroup() as group:
             task = group.spawn(lambda: zio.to_thread(job, abandon_on_cancel=True))
             _started(working)
             task.cancel()
@@ -235,7 +235,7 @@ def test_no_job_is_lost_to_a_thread_that_is_just_ending(monkeypatch: pytest.Monk
         with pool._lock:
             time.sleep(0.1)  # its time is up; it waits for the lock
             pool.submit(zio.lowlevel.Job(ran.set, (), lambda job: None, None))
-        return ran.wait(5)
+        return ran.wait(30)
 
     assert zio.run(main)
 
@@ -310,7 +310,7 @@ def test_a_task_that_a_job_waits_for_may_have_jobs_of_its_own(monkeypatch: pytes
         other = [zio.spawn(zio.to_thread, lambda: 5)] if queued == "before" else []
         zio.sleep(0.001)
         release.set()
-        result = first.join(10)
+        result = first.join(30)
         pool = zio.lowlevel.here().loop.runtime.pool
         return result, pool._aside
 

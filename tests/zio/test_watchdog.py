@@ -157,7 +157,7 @@ def test_its_thread_ends_with_the_block_and_with_the_run() -> None:
     left = Watchdog(0.04)
     zio.run(main)
     assert left._thread is not None
-    left._thread.join(10)
+    left._thread.join(30)
     assert not left._thread.is_alive()
     left.close()
     left.close()
