@@ -56,6 +56,25 @@ def test_publish_waits_while_the_server_does_not_read_and_a_timed_out_one_is_not
     run(main)
 
 
+def test_those_who_wait_for_room_go_on_when_the_connection_breaks(server: NatsServer) -> None:
+    """What they publish is kept for the next connection, of which there is none in sight."""
+
+    def main() -> None:
+        with nats_zio.connect(server.url) as nc:
+            nc.flush()
+            server.pause()
+            _fill(nc)
+            tasks = [zio.spawn(nc.publish, "a", b"y" * CHUNK) for _ in range(5)]
+            zio.testing.wait_all_parked()
+            server.kill()
+            for task in tasks:
+                task.join(timeout=LIMIT)
+            assert not nc.is_connected
+            nc.close()
+
+    zio.run(main)
+
+
 def test_those_who_wait_for_room_go_on_when_the_server_reads_again(server: NatsServer) -> None:
     def main() -> None:
         with nats_zio.connect(server.url) as nc:
