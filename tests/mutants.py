@@ -273,9 +273,9 @@ MUTANTS = [
     ),
     Mutant(
         "a subscription that the server refused is asked for again after a reconnect",
-        "nats_zio/subscriptions/subscription.py",
-        "rouse(len(self._sleepers)) self._core.table.forget(self)",
-        "rouse(len(self._sleepers))",
+        "nats_zio/subscriptions/subscribing.py",
+        "sub = self.unconfirmed.refused(info, before, self.entries.values())",
+        "sub = None",
         "permissions.py::test_a_denied_subscription_is_not_tried_again_after_a_reconnect",
     ),
     Mutant(
