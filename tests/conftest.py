@@ -42,6 +42,7 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 _failed = pytest.StashKey[bool]()
+_TOLD = "told"
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -145,6 +146,21 @@ def pytest_runtest_makereport(
     if report.failed and call.when != "teardown":
         item.stash[_failed] = True
     return report
+
+
+@pytest.fixture
+def tell(request: pytest.FixtureRequest) -> Callable[[str], None]:
+    """Have a text shown at the end of the run, also of a test that passes and in whatever process it ran."""
+    return lambda text: request.node.user_properties.append((_TOLD, text))
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    for reports in terminalreporter.stats.values():
+        for report in reports:
+            if getattr(report, "when", "") == "call":
+                for text in (text for kind, text in report.user_properties if kind == _TOLD):
+                    terminalreporter.section(report.nodeid)
+                    terminalreporter.write_line(text)
 
 
 @pytest.fixture

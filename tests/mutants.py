@@ -346,7 +346,7 @@ def first_failure(tree: Path, tests: Sequence[str]) -> str:
         text = output.read()
     if status == pytest.ExitCode.OK:
         return ""
-    found = re.findall(r"^(?:FAILED|ERROR) (\S+)", text, re.MULTILINE)
+    found: list[str] = re.findall(r"^(?:FAILED|ERROR) (\S+)", text, re.MULTILINE)
     if status != pytest.ExitCode.TESTS_FAILED or not found:
         raise RuntimeError(f"the tests {' '.join(tests)} could not be run (status {status}):\n{text}")
     return found[0]

@@ -8,25 +8,18 @@ from pathlib import Path
 
 import pytest
 
-from tests.mutants import MUTANTS, ROOT, Mutant, NotPlanted, plant
-
-
-def copied(tmp_path: Path, mutant: Mutant) -> Path:
-    """A tree with the file of this mistake in it."""
-    target = tmp_path / mutant.file
-    target.parent.mkdir(parents=True)
-    target.write_text((ROOT / mutant.file).read_text())
-    return target
+from tests.mutants import MUTANTS, ROOT, Mutant, NotPlanted, place, plant
 
 
 @pytest.mark.parametrize("mutant", MUTANTS, ids=lambda mutant: mutant.name)
 def test_it_can_be_planted_and_is_still_python(mutant: Mutant, tmp_path: Path) -> None:
-    target = copied(tmp_path, mutant)
-    before = target.read_text()
-    file = plant(mutant, tmp_path)
-    assert file == target
-    assert file.read_text() != before
-    ast.parse(file.read_text())
+    file, _ = place(mutant, ROOT)
+    copy = tmp_path / file.relative_to(ROOT)
+    copy.parent.mkdir(parents=True)
+    copy.write_text(file.read_text())
+    assert plant(mutant, tmp_path) == copy
+    assert copy.read_text() != file.read_text()
+    ast.parse(copy.read_text())
 
 
 @pytest.mark.parametrize("mutant", MUTANTS, ids=lambda mutant: mutant.name)
