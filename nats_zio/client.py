@@ -127,8 +127,8 @@ class Client:
         if accepted > outbound.limit:
             outbound.admit(size)
             accepted = outbound.accepted + size
-        outbound.lines.extend((line, data))
         outbound.accepted = accepted
+        outbound.lines.extend((line, data))
 
     # Subscribing.
 

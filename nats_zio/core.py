@@ -209,12 +209,12 @@ class Core:
         # The plain case of a plain thread: nothing to be cancelled by, and a flush on its way.
         if not threads_in_scopes and type(fiber) is not Fiber and not self.loop.forked:
             outbound = self.outbound
-            with outbound.lock:
-                accepted = outbound.accepted_by_threads + size
-                if accepted <= outbound.limit_of_threads:
-                    outbound.lines.extend((line, data))
-                    outbound.accepted_by_threads = accepted
-                    return
+            frame = line, data
+            accepted = outbound.accepted_by_threads + size
+            if accepted <= outbound.limit_of_threads:
+                outbound.accepted_by_threads = accepted  # from the look until here no call: nothing comes between
+                outbound.lines.extend(frame)
+                return
         self.send_elsewhere(line, data)
 
     def publish_reply(self, reply: str, data: Data, headers: HeadersInput | None) -> None:
@@ -239,8 +239,8 @@ class Core:
         if accepted > outbound.limit:
             outbound.admit(size)
             accepted = outbound.accepted + size
-        outbound.lines.extend((line, data))
         outbound.accepted = accepted
+        outbound.lines.extend((line, data))
 
     def send_elsewhere(self, line: bytes, body: bytes, seconds: float | None = None, at_once: bool = False) -> None:
         """Send a message from a plain thread or another loop's task: straight into the queue, under its lock.
@@ -255,8 +255,10 @@ class Core:
         if loop.forked:
             loop.check_usable()
         holder = current_holder()
-        if holder.scope is not holder and type(getcurrent()) is not Fiber:
-            holder.check_deadlines()  # of the scopes around a plain thread's call
+        if type(getcurrent()) is not Fiber:
+            holder.raise_pending()
+            if holder.scope is not holder:
+                holder.check_deadlines()  # of the scopes around a plain thread's call
         if holder.scope.cancelled:
             raise zio.Cancelled
         while not self.outbound.append_from_thread(line, body, at_once):

@@ -32,6 +32,7 @@ from hypothesis import settings
 
 from nats_zio.testing import NatsServer
 from tests import secrecy_scan
+from zio.lowlevel import wait_logged
 
 # Deadlines make tests fail on a busy machine; the time limit of each test is what guards against hangs.
 settings.register_profile("nats-zio", deadline=None, print_blob=True)
@@ -104,6 +105,7 @@ class LeakCheck:
             self._at_end.pop()()
 
     def leaks(self) -> list[str]:
+        wait_logged()
         found = self._compare()
         if found:
             gc.collect()  # cycles that hold a file are no leak
@@ -122,6 +124,22 @@ class LeakCheck:
             for number, what in after.items()
             if number not in (before := self._before[kind]) or (kind == "fd" and before[number] != what)
         ]
+
+
+class LoggedLines:
+    """pytest's `caplog`; whoever looks at it finds all that was put aside to be logged."""
+
+    def __init__(self, caplog: pytest.LogCaptureFixture) -> None:
+        self._caplog = caplog
+
+    def __getattr__(self, name: str) -> Any:
+        wait_logged()
+        return getattr(self._caplog, name)
+
+
+@pytest.fixture
+def caplog(caplog: pytest.LogCaptureFixture) -> LoggedLines:
+    return LoggedLines(caplog)
 
 
 @pytest.fixture(autouse=True)

@@ -70,21 +70,21 @@ MUTANTS = [
     ),
     Mutant(
         "a frame torn by the broken connection is taken for sent",
-        "nats_zio/session/outbound.py",
+        "nats_zio/session/writer.py",
         "if end > written and len(frame) == 2:",
         "if end - len(frame[-1]) > written and len(frame) == 2:",
         "backpressure.py::test_what_the_system_did_not_take_whole_is_sent_after_the_reconnect",
     ),
     Mutant(
         "the rest of a torn frame is resumed on the next connection",
-        "nats_zio/session/outbound.py",
-        "self._batch, self._rest = [], None",
-        "self._batch = []",
+        "nats_zio/session/writer.py",
+        "self.batch, self.rest = [], None",
+        "self.batch = []",
         "cut_streams.py::test_a_write_that_breaks_off_is_never_resumed_and_nothing_is_sent_twice",
     ),
     Mutant(
         "what was written wholly is sent again",
-        "nats_zio/session/outbound.py",
+        "nats_zio/session/writer.py",
         "if end > written and len(frame) == 2:",
         "if len(frame) == 2:",
         "backpressure.py::test_what_the_system_did_not_take_whole_is_sent_after_the_reconnect",
@@ -92,8 +92,8 @@ MUTANTS = [
     Mutant(
         "buffered messages go before the subscriptions",
         "nats_zio/session/outbound.py",
-        "self.lines[:0] = [frame[:-2] for frame in replay]",
-        "self.lines += [frame[:-2] for frame in replay]",
+        "self.lines[:0] = lines",
+        "self.lines += lines",
         "reconnect.py::test_publishes_while_disconnected_arrive_in_order_exactly_once",
     ),
     Mutant(

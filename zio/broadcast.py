@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Generic, Self, TypeVar
 from greenlet import getcurrent
 
 from ._core import (
+    CANCELLED,
     FAILED,
     TIMED_OUT,
     WOKEN,
@@ -122,8 +123,15 @@ class BroadcastReceiver(Generic[T]):
         if self.select_ready():
             return self._take()
         waiter = Waiter(fiber, self)
-        self.select_arm(waiter)
-        state = loop.park(waiter) if timeout is None else loop.park_for(waiter, timeout)
+        try:
+            self.select_arm(waiter)
+            if self.select_ready() and not waiter.state:  # a signal handler was here just before
+                waiter.state = CANCELLED
+                self.select_disarm(waiter)
+                return self.recv(timeout)
+            state = loop.park(waiter) if timeout is None else loop.park_for(waiter, timeout)
+        except BaseException as exc:
+            state = loop.struck(waiter, exc)
         if state == WOKEN:
             return waiter.take()  # type: ignore[no-any-return]
         self.select_disarm(waiter)
@@ -153,10 +161,8 @@ class BroadcastReceiver(Generic[T]):
 
     def _give(self, item: T) -> None:
         """The item that was sent just now goes to the first who waits, if anybody does still."""
-        waiter = self._waiters.pop()
-        if waiter is not None:
+        if self._waiters.wake_one(item, self):
             self._next += 1
-            waiter.wake(item, self)
             if self._waiters:
                 self.broadcast._awaited[self] = None
 

@@ -10,6 +10,7 @@ from greenlet import getcurrent
 
 from ._core import (
     ARMED,
+    CANCELLED,
     FAILED,
     NO_LOOP,
     TIMED_OUT,
@@ -79,7 +80,8 @@ class Channel(Homed, Generic[T]):
             raise ChannelClosed("send on a closed channel", source=self)
         receivers = self._receivers.items
         while receivers:
-            waiter = receivers.popleft()
+            waiter = receivers[0]
+            del receivers[0]  # from here to the append nothing can come between
             if not waiter.state:
                 waiter.state = WOKEN
                 waiter.value = item
@@ -92,8 +94,15 @@ class Channel(Homed, Generic[T]):
             return
         waiter = Waiter(fiber, self)
         waiter.value = item
-        self._senders.items.append(waiter)
-        state = loop.park(waiter) if timeout is None else loop.park_for(waiter, timeout)
+        try:
+            self._senders.items.append(waiter)
+            if (len(buffer) < self.capacity or receivers or self._closed) and not waiter.state:
+                waiter.state = CANCELLED  # a signal handler was here just before
+                self.send(item, timeout)
+                return
+            state = loop.park(waiter) if timeout is None else loop.park_for(waiter, timeout)
+        except BaseException as exc:
+            state = loop.struck(waiter, exc)
         if state != WOKEN:
             self._senders.discard(waiter)
             if state == FAILED:
@@ -138,24 +147,30 @@ class Channel(Homed, Generic[T]):
             fiber.spare = None
             waiter.state = ARMED
             waiter.what = self
-        self._receivers.items.append(waiter)
-        ready = loop.ready
-        if timeout is not None:
-            state = loop.park_for(waiter, timeout)
-        elif ready and loop.budget > 0:  # loop.park, written out
-            item = ready.popleft()
-            if type(item) is Fiber:
+        try:
+            self._receivers.items.append(waiter)
+            if (buffer or self._closed) and not waiter.state:
+                waiter.state = CANCELLED  # a signal handler was here just before
+                return self.recv(timeout)
+            ready = loop.ready
+            if timeout is not None:
+                state = loop.park_for(waiter, timeout)
+            elif ready and loop.budget > 0 and not (waiter.state or fiber.waiter) and type(item := ready[0]) is Fiber:
+                # loop.park, written out
                 fiber.waiter = waiter
-                item.switch()
+                del ready[0]
+                if item is not fiber:
+                    item.switch()
                 fiber.waiter = None
                 if fiber.cancelled:
                     loop.budget = 0
                 state = waiter.state
             else:
-                ready.appendleft(item)
                 state = loop.park(waiter)
-        else:
-            state = loop.park(waiter)
+        except BaseException as exc:
+            if fiber.waiter is waiter:
+                fiber.waiter = None
+            state = loop.struck(waiter, exc)
         if state == WOKEN:
             item = waiter.value
             waiter.value = None
@@ -181,10 +196,9 @@ class Channel(Homed, Generic[T]):
     def _try_send(self, item: T) -> None:
         if self._closed:
             raise ChannelClosed("send on a closed channel", source=self)
-        receiver = self._receivers.pop()
-        if receiver is not None:
-            receiver.wake(item, self)
-        elif len(self._buffer) < self.capacity:
+        if self._receivers.wake_one(item, self):
+            return
+        if len(self._buffer) < self.capacity:
             self._buffer.append(item)
         else:
             raise WouldBlock("no room in the channel")
@@ -247,7 +261,7 @@ class Channel(Homed, Generic[T]):
         return item  # type: ignore[no-any-return]
 
     def _let_sender_in(self) -> None:
-        sender = self._senders.pop()
+        sender = self._senders.pop() if self._senders.items else None
         if sender is not None:
             self._buffer.append(self._taken_from(sender))
 
@@ -259,6 +273,9 @@ class Channel(Homed, Generic[T]):
 
     def select_ready(self) -> bool:
         return bool(self._buffer) or self._closed or bool(self._senders)
+
+    def select_missed(self, waiter: Waiter) -> bool:
+        return bool(self._buffer) or self._closed or self._senders.has_others(waiter)
 
     def select_take(self) -> T:
         return self._try_recv()
@@ -310,6 +327,10 @@ class SendOp(Generic[T]):
     def select_ready(self) -> bool:
         channel: Any = self.channel
         return channel.closed or len(channel) < channel.capacity or bool(channel._receivers)
+
+    def select_missed(self, waiter: Waiter) -> bool:
+        channel: Any = self.channel
+        return bool(channel.closed or len(channel) < channel.capacity or channel._receivers.has_others(waiter))
 
     def select_take(self) -> None:
         self.channel._try_send(self.item)

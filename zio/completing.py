@@ -96,8 +96,7 @@ class Completions(Generic[S]):
         if not self._pending:
             return _NO_MORE
         waiter = Waiter(fiber, self)
-        self._waiters.push(waiter)
-        loop.wait(waiter, None, self._waiters.discard)
+        loop.wait(waiter, None, self._waiters.discard, self._waiters.items)
         return waiter.take()
 
     def __repr__(self) -> str:

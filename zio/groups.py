@@ -11,6 +11,7 @@ from ._core import (
     Cancelled,
     CancelScope,
     Fiber,
+    StubbornWaiter,
     Task,
     Waiter,
     WaitQueue,
@@ -111,9 +112,7 @@ class TaskGroup:
             loop.budget -= 1
         if self.select_ready():
             return True
-        waiter = Waiter(fiber, self)
-        self.select_arm(waiter)
-        return loop.wait(waiter, timeout, self.select_disarm)
+        return loop.wait(Waiter(fiber, self), timeout, self.select_disarm, self._observe().items)
 
     def cancel(self) -> None:
         """Cancel the block and all tasks. They end with Cancelled, which the group takes. From any thread."""
@@ -221,7 +220,7 @@ class TaskGroup:
     def _await_tasks(self, loop: Loop) -> None:
         assert self._fiber is not None
         while self._scope.kids or self._entering:
-            self._waiter = waiter = Waiter(self._fiber, self)
+            self._waiter = waiter = StubbornWaiter(self._fiber, self)
             if loop.park(waiter) == FAILED:  # KeyboardInterrupt, Deadlock
                 self._failed(waiter.value)
 
@@ -263,11 +262,14 @@ class TaskGroup:
     def select_take(self) -> None:
         return None
 
-    def select_arm(self, waiter: Waiter) -> None:
+    def _observe(self) -> WaitQueue:
         if self._idlers is None:
             self._idlers = WaitQueue()
             self._observed = True
-        self._idlers.push(waiter)
+        return self._idlers
+
+    def select_arm(self, waiter: Waiter) -> None:
+        self._observe().push(waiter)
 
     def select_disarm(self, waiter: Waiter) -> None:
         if self._idlers is not None:

@@ -122,12 +122,15 @@ def _select_here(
     try:
         for _, source in entries:
             source.select_arm(waiter)
-    except BaseException:
-        waiter.state = CANCELLED  # nobody may wake a wait that never begins
-        for _, source in entries:
-            source.select_disarm(waiter)
-        raise
-    state = loop.park(waiter) if timeout is None else loop.park_for(waiter, timeout)
+        if not waiter.state and any(_missed(source, waiter) for _, source in entries):
+            # A signal handler was here just before, or a thread.
+            waiter.state = CANCELLED
+            for _, source in entries:
+                source.select_disarm(waiter)
+            return _select_here(fiber, entries, timeout, priority)
+        state = loop.park(waiter) if timeout is None else loop.park_for(waiter, timeout)
+    except BaseException as exc:
+        state = loop.struck(waiter, exc)
     winner = waiter.source if state == WOKEN else None
     won_key: Any = _UNSET
     for key, source in entries:
@@ -142,6 +145,12 @@ def _select_here(
     if waiter.value is not None:
         raise waiter.value
     raise Cancelled
+
+
+def _missed(source: Selectable, waiter: Waiter) -> bool:
+    """Whether ``source`` is ready though ``waiter`` was not told: it was armed a moment too late."""
+    look = getattr(source, "select_missed", None)  # of those to which the waiter itself counts
+    return source.select_ready() if look is None else bool(look(waiter))
 
 
 class After:

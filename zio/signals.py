@@ -109,8 +109,7 @@ class SignalReceiver:
         if self._pending:
             return self.select_take()
         waiter = Waiter(fiber, self)
-        self._waiters.push(waiter)
-        if not loop.wait(waiter, timeout, self._waiters.discard):
+        if not loop.wait(waiter, timeout, self._waiters.discard, self._waiters.items):
             raise TimeoutError(f"no signal within {timeout} s")
         return waiter.value  # type: ignore[no-any-return]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from ._core import CANCELLED, WOKEN, Cancelled, Task, Waiter, edit_elsewhere, here, inherited_context
+from ._core import CANCELLED, WOKEN, Cancelled, StubbornWaiter, Task, Waiter, edit_elsewhere, here, inherited_context
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -86,7 +86,7 @@ class Start:
             interruption = waiter.take()  # KeyboardInterrupt, Deadlock; nothing if it was a cancel
             task.cancel()
             while not task.done:
-                end = Waiter(fiber, task)
+                end = StubbornWaiter(fiber, task)
                 task.select_arm(end)
                 if loop.park(end) != WOKEN:
                     task.select_disarm(end)

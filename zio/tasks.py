@@ -75,26 +75,34 @@ def sleep(seconds: float) -> None:
     else:
         loop.budget -= 1
     waiter = Sleeper(fiber, _Sleep(seconds))
-    if seconds != inf:
-        deadline = loop.clock.now() + seconds
-        if deadline != deadline:
-            raise ValueError("the time to sleep must be a number of seconds, not NaN")
-        loop.timers.push(deadline, waiter)
-    ready = loop.ready
-    if ready and loop.budget > 0:
-        # loop.park, written out: a call less is 100 bytes less for each of 100,000 sleepers.
-        item = ready.popleft()
-        if type(item) is not Fiber:  # the hub starts tasks
-            ready.appendleft(item)
-            item = loop.hub
-        fiber.waiter = waiter
-        item.switch()
-        fiber.waiter = None
-        if fiber.cancelled:
-            loop.budget = 0
-        state = waiter.state
-    else:
-        state = loop.park(waiter)
+    try:
+        if seconds != inf:
+            deadline = loop.clock.now() + seconds
+            if deadline != deadline:
+                raise ValueError("the time to sleep must be a number of seconds, not NaN")
+            loop.timers.push(deadline, waiter)
+        ready = loop.ready
+        if ready and loop.budget > 0 and fiber.waiter is None:
+            # loop.park, written out: a call less is 100 bytes less for each of 100,000 sleepers.
+            item = ready[0]
+            if type(item) is Fiber:
+                fiber.waiter = waiter
+                del ready[0]
+                item.switch()
+            else:  # the hub starts tasks
+                del item
+                fiber.waiter = waiter
+                loop.hub.switch()
+            fiber.waiter = None
+            if fiber.cancelled:
+                loop.budget = 0
+            state = waiter.state
+        else:
+            state = loop.park(waiter)
+    except BaseException as exc:
+        if fiber.waiter is waiter:
+            fiber.waiter = None
+        state = loop.struck(waiter, exc)
     if state == TIMED_OUT:
         return
     if seconds != inf:
@@ -117,8 +125,8 @@ def _sleep_in_thread(seconds: float) -> None:
     assert isinstance(holder, ThreadHolder)
     until = seconds_after(time.monotonic(), seconds, "the time to sleep")
     holder.raise_pending()
-    holder.blocked = blocked = _ThreadSleep()
-    try:
+    asleep = _ThreadSleep()
+    with holder.blocked_in(asleep):
         while True:
             left = holder.check_deadlines()
             if holder.scope.cancelled:
@@ -126,9 +134,7 @@ def _sleep_in_thread(seconds: float) -> None:
             rest = min(until - time.monotonic(), threading.TIMEOUT_MAX)
             if rest <= 0:
                 return
-            blocked.wait(rest if left is None else min(rest, left))
-    finally:
-        holder.blocked = None
+            asleep.wait(rest if left is None else min(rest, left))
 
 
 class _ThreadSleep:
@@ -157,17 +163,20 @@ def pause() -> None:
         loop = fiber.loop
         ready = loop.ready
         budget = loop.budget
-        if ready and budget > 0:  # loop.pause, written out
-            item = ready.popleft()
-            if type(item) is Fiber:
-                loop.budget = budget - 1
+        if ready and budget > 0 and fiber.waiter is None and type(item := ready[0]) is Fiber:
+            # loop.pause, written out
+            loop.budget = budget - 1
+            try:
                 ready.append(fiber)
+                del ready[0]
                 item.switch()
-                if fiber.cancelled:
-                    loop.budget = 0
-                    raise Cancelled
-                return
-            ready.appendleft(item)
+            except BaseException:
+                loop.unqueue(fiber)
+                raise
+            if fiber.cancelled:
+                loop.budget = 0
+                raise Cancelled
+            return
         loop.pause(fiber)
     else:
         _sleep_in_thread(0)

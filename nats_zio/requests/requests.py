@@ -109,8 +109,8 @@ class Requests:
             if accepted > outbound.limit:
                 outbound.admit(len(data), None if timeout is None else deadline)
                 accepted = outbound.accepted + len(data)
-            outbound.lines.extend((line, data))
             outbound.accepted = accepted
+            outbound.lines.extend((line, data))
         waiter = Waiter(fiber, "a reply")
         self._pending[token] = (waiter, line, subject, deadline)
         if self._gate.shut:
@@ -229,8 +229,8 @@ class Requests:
             size = len(body)
             if outbound.accepted + size > outbound.limit:
                 outbound.admit(size, None if timeout is None else loop.clock.now() + timeout)
-            outbound.lines.extend((line, body))
             outbound.accepted += size
+            outbound.lines.extend((line, body))
             self.add(token, gathering, line, subject)
             return gathering
         self.add(token, gathering, line, subject)

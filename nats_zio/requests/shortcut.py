@@ -34,16 +34,19 @@ def read_reply(core: Core, prefix: bytes, token: str, latch: ThreadLatch, until:
     stream = connection.stream
     try:
         loan = stream.lend()
-        if loan is None or connection.parser.buffered:
+        if loan is None:
             return None
-        while not latch.settled and not threads_in_scopes:  # one of which this thread may be by now
+        if connection.parser.buffered:
+            return None
+        while not (loan.over or latch.settled or threads_in_scopes):  # one of which this thread may be by now
             left = LOOK if until is None else min(until - monotonic(), LOOK)
             if left <= 0:
                 return None
-            if loan.wait(left):
+            if loan.wait(left) and not loan.over:
                 message, size = _parse(loan.peek(PEEK), prefix, token)
                 if message is not None:
-                    loan.skip(size)
+                    if not loan.skip(size):
+                        return None
                     message.owner = core
                     connection.parser.messages += 1
                     connection.parser.payload_bytes += len(message.data)

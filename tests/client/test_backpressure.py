@@ -145,13 +145,14 @@ def test_what_the_system_did_not_take_whole_is_sent_after_the_reconnect(server: 
     class Counting(zio.net.SystemNetwork):
         def connect(self, host: str, port: int) -> zio.net.Stream:
             stream = super().connect(host, port)
-            send = stream.send_some
+            send = stream.send_noted
 
-            def send_some(data: Any) -> int:
-                taken_by_system.append(send(data))
-                return taken_by_system[-1]
+            def send_noted(data: Any, noted: list[int], allowed: Any) -> Exception | None:
+                failed = send(data, noted, allowed)
+                taken_by_system.extend(noted)
+                return failed
 
-            stream.send_some = send_some  # type: ignore[method-assign]
+            stream.send_noted = send_noted  # type: ignore[method-assign]
             return stream
 
     def main() -> None:

@@ -308,13 +308,13 @@ def test_publishes_of_one_tick_leave_in_one_send(nats_server: NatsServer, subjec
     class Counting(zio.net.SystemNetwork):
         def connect(self, host: str, port: int) -> zio.net.Stream:
             stream = super().connect(host, port)
-            send = stream.send_some
+            send = stream.send_noted
 
-            def send_some(data: Any) -> int:
+            def send_noted(data: Any, noted: list[int], allowed: Any) -> Exception | None:
                 sends.append(len(data))
-                return send(data)
+                return send(data, noted, allowed)
 
-            stream.send_some = send_some  # type: ignore[method-assign]
+            stream.send_noted = send_noted  # type: ignore[method-assign]
             return stream
 
     def main() -> None:

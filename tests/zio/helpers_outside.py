@@ -34,7 +34,7 @@ class Thread(threading.Thread):
 
     def until_blocked(self) -> None:
         """Wait, in a task or a thread, until the thread is in a blocking call of zio."""
-        while not (isinstance(self.holder, ThreadHolder) and self.holder.blocked is not None):
+        while not (isinstance(self.holder, ThreadHolder) and self.holder.waits):
             zio.sleep(0.001)
 
     def outcome(self) -> Any:

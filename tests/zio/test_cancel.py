@@ -561,7 +561,7 @@ def test_a_sleeping_loop_is_woken_by_a_cancel_from_elsewhere(what: str, call: Ca
         inbox = here().loop.inbox
 
         def cancel_when_asleep(cancel: Callable[[], None]) -> None:
-            while not inbox._sleeping:
+            while not inbox.asleep:
                 time.sleep(0)
             call(cancel)
 

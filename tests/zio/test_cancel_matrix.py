@@ -1636,7 +1636,7 @@ def wait_until_parked(row: Row, caller: Caller, kind: str) -> None:
     def parked() -> bool:
         holder = caller.holder
         if isinstance(holder, ThreadHolder):
-            waits = holder.blocked is not None
+            waits = bool(holder.waits)
         else:
             waits = holder is not None and holder.fiber is not None and holder.fiber.waiter is not None
         posted = tasks_below(calls)

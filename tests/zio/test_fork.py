@@ -17,7 +17,6 @@ import pytest
 import zio
 from tests.zio.helpers_scripts import run_script
 from tests.zio.helpers_streams import in_turn, stream_and_peer
-from zio._core import homed as homed_module
 from zio._core import runtime as runtime_module
 from zio.testing import wait_all_parked
 
@@ -308,7 +307,7 @@ def test_a_lock_that_another_thread_holds_at_the_fork_is_free_in_the_child(backg
     """T58: its holder does not exist there."""
     task = zio.spawn(zio.Event().wait)
 
-    with background_runtime.loop.inbox._lock, runtime_module._background_lock, homed_module._binding:
+    with runtime_module._background_lock:
 
         def child() -> None:
             expect_forked_error(partial(background_runtime.loop.post, int))
@@ -318,7 +317,7 @@ def test_a_lock_that_another_thread_holds_at_the_fork_is_free_in_the_child(backg
             assert fresh.wait()
             zio.background().close()
 
-        # Another thread forks, as the one that holds the locks could take some of them again.
+        # Another thread forks, as the one that holds the lock could take it again.
         thread = threading.Thread(target=lambda: Child(child).check())
         thread.start()
         thread.join()

@@ -61,7 +61,7 @@ def until(condition: Callable[[], bool]) -> Callable[[], None]:
 
 def asleep(runtime: zio.Runtime) -> Callable[[], None]:
     """Wait until the runtime's loop sleeps in its poller."""
-    return until(lambda: runtime.loop.inbox._sleeping)
+    return until(lambda: runtime.loop.inbox.asleep)
 
 
 def test_idle_main_gets_it_once_and_every_finally_runs() -> None:
@@ -309,7 +309,7 @@ def test_during_the_end_of_the_run_the_cleanup_of_all_tasks_still_completes() ->
         zio.spawn(child, "two")
         wait_all_parked()
 
-    pressed = until(lambda: runtime.loop.interrupted)
+    pressed = until(lambda: runtime.loop.interruption is not None)
     with Helper(cleaning.wait, asleep(runtime), press, pressed, may_end.set), pytest.raises(KeyboardInterrupt):
         runtime.run(main)
     assert sorted(log) == ["one", "two"]
@@ -335,7 +335,7 @@ def test_a_second_one_stops_a_task_that_keeps_main_from_running() -> None:
         finally:
             log.append("main")
 
-    noted = until(lambda: runtime.loop.interrupted)
+    noted = until(lambda: runtime.loop.interruption is not None)
     with Helper(spinning.wait, press, noted, press), pytest.raises(KeyboardInterrupt):
         runtime.run(main)
     assert log == ["hog", "main"]

@@ -199,13 +199,7 @@ def test_a_forked_child_in_which_the_owner_is_not_breaks_nothing_in_the_parent()
         owner.taken()
         waiting = zio.spawn(lock.acquire)
         wait_all_parked()
-        inbox = zio.lowlevel.here().loop.inbox
-
-        def fork() -> Child:
-            with inbox._lock:  # as any thread may in that moment
-                return Child(lambda: None)
-
-        zio.to_thread(fork).check()
+        zio.to_thread(Child, lambda: None).check()
         wait_all_parked()
         assert not waiting.done
         waiting.cancel()

@@ -26,12 +26,14 @@ from .foreign import (
     current_owner,
     edit_elsewhere,
     inner_packages,
+    need_stack,
     refuse_to_block_here,
     wait_in_thread,
     waits_on,
 )
 from .homed import Homed
 from .instruments import Instrument
+from .log_lines import log_later, wait_logged
 from .poller import READ, WRITE, Pollable
 from .pool import Job, worker_loop
 from .runtime import Runtime, background, run, runtime_here, wait_done
@@ -40,7 +42,7 @@ from .seconds import check_seconds, seconds_after
 from .statistics import Statistics
 from .task import Task, inherited_context
 from .thread_holder import ThreadHolder, current_holder, thread_holder, threads_in_scopes
-from .waiter import ARMED, CANCELLED, FAILED, TIMED_OUT, WOKEN, Sleeper, Waiter, WaitQueue
+from .waiter import ARMED, CANCELLED, FAILED, TIMED_OUT, WOKEN, Sleeper, StubbornWaiter, Waiter, WaitQueue
 
 __all__ = [
     "ARMED",
@@ -74,6 +76,7 @@ __all__ = [
     "RuntimeThread",
     "Sleeper",
     "Statistics",
+    "StubbornWaiter",
     "Task",
     "ThreadHolder",
     "VirtualClock",
@@ -91,7 +94,9 @@ __all__ = [
     "here",
     "inherited_context",
     "inner_packages",
+    "log_later",
     "move_on_after",
+    "need_stack",
     "refuse_to_block_here",
     "run",
     "runtime_here",
@@ -102,6 +107,7 @@ __all__ = [
     "threads_in_scopes",
     "wait_done",
     "wait_in_thread",
+    "wait_logged",
     "waits_on",
     "worker_loop",
 ]

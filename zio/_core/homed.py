@@ -12,8 +12,6 @@ plain thread) and otherwise runs the whole operation at home.
 
 from __future__ import annotations
 
-import os
-import threading
 from typing import TYPE_CHECKING, Any
 
 from greenlet import getcurrent
@@ -27,16 +25,9 @@ if TYPE_CHECKING:
 
     from .scheduler import Loop
 
-_binding = threading.RLock()
-
-
-def _renew_lock_in_child() -> None:
-    global _binding
-    _binding = threading.RLock()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_renew_lock_in_child)
+# Who is about to give an object a home, by the object's id: the first one wins. (A lock might be held by whoever was
+# interrupted by the handler, or finalizer, that wants it.)
+_claims: dict[int, Loop] = {}
 
 
 class Homed:
@@ -52,17 +43,21 @@ class Homed:
 
     def _bind(self) -> Loop:
         """The home, found now if there is none; one whose loop has ended, with all its waiters, gets a new one."""
-        with _binding:
+        loop = self._loop
+        if loop is None or (loop.closed and not loop.forked):
+            fiber = getcurrent()
+            if type(fiber) is Fiber:
+                found = fiber.loop
+            else:
+                refuse_to_block_here(self)
+                found = runtime.background().loop
+            found = _claims.setdefault(id(self), found)
+            if self._loop is loop:  # or another one was faster, and has let go of its claim
+                self._loop = found
+            _claims.pop(id(self), None)
             loop = self._loop
-            if loop is None or (loop.closed and not loop.forked):
-                fiber = getcurrent()
-                if type(fiber) is Fiber:
-                    loop = fiber.loop
-                else:
-                    refuse_to_block_here(self)
-                    loop = runtime.background().loop
-                self._loop = loop
-            return loop
+            assert loop is not None
+        return loop
 
     def _elsewhere(self, method: Callable[..., Any], *args: Any) -> Any:
         """Run a blocking method, called outside its home, at home."""
@@ -71,10 +66,17 @@ class Homed:
     def _edit(self, method: Callable[..., Any], *args: Any) -> Any:
         """Run a method that never blocks at home, which may be here; here, too, if there is none yet."""
         fiber = getcurrent()
-        if type(fiber) is Fiber and fiber.loop is self._loop:
+        loop = self._loop
+        if type(fiber) is Fiber and fiber.loop is loop:
             return method(*args)
-        with _binding:
-            loop = self._loop
-            if loop is None or (loop.closed and not loop.forked):
-                return method(*args)
+        if loop is None or (loop.closed and not loop.forked):
+            result = method(*args)
+            now = self._loop
+            if now is not None and now is not loop:  # a home was found meanwhile, and may sleep
+                now.post(_nothing, optional=True)
+            return result
         return edit_elsewhere(loop, method, *args)
+
+
+def _nothing() -> None:
+    """The loop is awake now, and that is all."""

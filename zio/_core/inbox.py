@@ -1,13 +1,16 @@
-"""What other threads have for a loop: calls in order, with one wake-up for all that come while it sleeps.
+"""What others have for a loop: calls in order, from other threads, signal handlers, finalizers.
 
-The handshake between going to sleep and waking needs an order that bare flags do not give, so both sides
-hold a lock; a signal handler may interrupt the holder of that very lock, so handlers use a queue of their
-own (``deque.append`` is atomic) and always wake.
+No lock: whoever puts something in may have interrupted somebody who is just doing that, in the same thread. So each
+side does one step and then looks at what the other has done: a caller appends and looks whether the loop sleeps; the
+loop says that it sleeps and looks whether there is something. Each sleep has a bell of its own, which is rung before
+it is marked as rung: an exception in between makes the next one ring again, and never nobody.
+
+This relies on the interpreter's lock for the order of single steps.
 """
 
 from __future__ import annotations
 
-import threading
+import os
 from collections import deque
 from typing import TYPE_CHECKING, Any
 
@@ -19,63 +22,69 @@ if TYPE_CHECKING:
 Entry = tuple["Callable[..., Any]", tuple[Any, ...], "Callable[[], None] | None"]
 
 
+class _Bell:
+    """Of one sleep of the loop."""
+
+    __slots__ = ("rung",)
+
+    def __init__(self) -> None:
+        self.rung = False
+
+
 class Inbox:
     """A queue of calls for one loop. ``watched`` counts what promises to put something in later."""
 
-    def __init__(self, wake: Callable[[], None]) -> None:
+    def __init__(self, wake: Callable[[], object]) -> None:
         self._wake = wake
-        self._lock = threading.Lock()
         self._entries: deque[Entry] = deque()
-        self._urgent: deque[Callable[[], Any]] = deque()
-        self._sleeping = False
+        self._bell: _Bell | None = None  # while the loop sleeps
         self._closed = False
-        self._forked = False
+        self._pid = os.getpid()
         self.watched = 0
 
     def put(
         self, fn: Callable[..., Any], args: tuple[Any, ...], lost: Callable[[], None] | None, optional: bool
     ) -> None:
-        with self._lock:
-            if not self._closed:
-                self._entries.append((fn, args, lost))
-                if self._sleeping:
-                    self._sleeping = False
-                    self._wake()  # under the lock, so that close cannot take the fd away meanwhile
-                return
+        """Add a call and wake the loop if it sleeps. From anywhere. RuntimeClosed, ForkedError unless ``optional``.
+
+        In this frame no function of Python's own is called: where there is stack for the first step there is for all.
+        """
+        if not self._closed and self._pid == os.getpid():
+            entry = fn, args, lost
+            try:
+                self._entries.append(entry)
+            finally:  # if an exception strikes right behind the append, the loop must hear of the entry all the same
+                bell = self._bell
+                if bell is not None and not bell.rung and not self._closed:
+                    self._wake()
+                    bell.rung = True
+            if self._closed and lost is not None:  # meanwhile: whether close has seen it nobody knows
+                lost()
+            return
         if not optional:
-            if self._forked:
+            if self._pid != os.getpid():
                 raise ForkedError("this zio runtime belongs to the parent process")
             raise RuntimeClosed("the runtime has ended")
 
-    def put_urgent(self, fn: Callable[[], Any]) -> None:
-        self._urgent.append(fn)
-        if not self._closed:
-            self._wake()
-
     def __bool__(self) -> bool:
-        return bool(self._entries or self._urgent)
+        return bool(self._entries)
 
     def may_sleep(self) -> bool:
         """Announce that the loop goes to sleep; False if something came in."""
-        with self._lock:
-            if self._entries or self._urgent:
-                return False
-            self._sleeping = True
-            return True
+        self._bell = _Bell()
+        return not self._entries
 
     @property
     def asleep(self) -> bool:
         """Whether the loop sleeps, and nothing has woken it. From any thread."""
-        return self._sleeping
+        bell = self._bell
+        return bell is not None and not bell.rung
 
     def awake(self) -> None:
-        self._sleeping = False
+        self._bell = None
 
     def run(self) -> None:
         """Call what has come in so far, not what these calls put in themselves."""
-        urgent = self._urgent
-        for _ in range(len(urgent)):
-            urgent.popleft()()
         entries = self._entries
         for _ in range(len(entries)):
             fn, args, _lost = entries.popleft()
@@ -83,16 +92,14 @@ class Inbox:
 
     def close(self) -> None:
         """Take nothing more; tell the entries left over that they are lost."""
-        with self._lock:
-            self._closed = True
-            entries, self._entries = self._entries, deque()
-        for _fn, _args, lost in entries:
+        self._closed = True
+        entries = self._entries
+        while entries:
+            lost = entries.popleft()[2]
             if lost is not None:
                 lost()
 
     def abandon(self) -> None:
-        """In a forked child: the lock may be held by a thread that does not exist here."""
-        self._lock = threading.Lock()
-        self._closed = self._forked = True
+        """In a forked child: what is in here is the parent's."""
+        self._closed = True
         self._entries = deque()
-        self._urgent = deque()

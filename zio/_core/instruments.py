@@ -10,6 +10,7 @@ import logging
 from typing import TYPE_CHECKING, Any
 
 from .errors import Cancelled
+from .log_lines import log_later
 from .scheduler import Loop
 from .task import Task
 from .waiter import CANCELLED
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 
     from .fiber import Fiber
     from .scope_tree import ScopeNode
-    from .waiter import Waiter
+    from .waiter import Queue, Waiter
 
 logger = logging.getLogger("zio")
 
@@ -68,14 +69,14 @@ class InstrumentedLoop(Loop):
         _budget.__set__(self, budget - 1)
         return False
 
-    def park(self, waiter: Waiter) -> int:
+    def park(self, waiter: Waiter, queue: Queue | None = None) -> int:
         task = waiter.fiber.task
         try:
             _tell(self, "task_parked", task, waiter.what)
         except BaseException:
             waiter.state = CANCELLED  # it is armed: nobody may wake a wait that never begins
             raise
-        state = Loop.park(self, waiter)
+        state = Loop.park(self, waiter, queue)
         _tell(self, "task_running", task)
         return state
 
@@ -131,9 +132,9 @@ def _tell(loop: Loop, hook: str, *args: Any) -> None:
     for instrument in loop.instruments:
         try:
             getattr(instrument, hook)(*args)
-        except Exception:
+        except Exception as exc:
             remove_instrument(loop, instrument)
-            logger.exception("%r failed in %s and is removed", instrument, hook)
+            log_later(logger, logging.ERROR, "%r failed in %s and is removed", instrument, hook, error=exc)
 
 
 def _init(

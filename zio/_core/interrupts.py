@@ -80,32 +80,41 @@ class InterruptHandler:
         if main is None or loop.forked:
             raise KeyboardInterrupt
         current: Any = getcurrent()
-        if loop.interrupted:
+        if isinstance(loop.interruption, KeyboardInterrupt):
             if type(current) is not Fiber and not main.done and _inside_runtime(frame):
                 return  # the hub is about to deliver the first one
-            loop.interrupted = False
+            loop.interruption = None
             raise KeyboardInterrupt
         if type(current) is Fiber and current.task is main and not _inside_runtime(frame):
             raise KeyboardInterrupt
         # If the main task has ended, what is left may end in order, and then the run raises it.
-        interrupt_main(loop)
+        interrupt_main(loop, KeyboardInterrupt())
 
 
-def interrupt_main(loop: Loop) -> None:
-    """Have the main task's next blocking call, or the wait it is in, raise KeyboardInterrupt. In the loop's thread."""
-    loop.interrupted = True
+def interrupt_main(loop: Loop, error: BaseException) -> None:
+    """Have the main task's next blocking call, or the wait it is in, raise ``error``. In the loop's thread.
+
+    One that waits already goes first; but Control-C goes before all others.
+    """
+    waiting = loop.interruption
+    if waiting is None:
+        loop.interruption = error
+    elif waiting is not error:
+        first, second = (error, waiting) if isinstance(error, KeyboardInterrupt) else (waiting, error)
+        first.add_note(f"meanwhile there was also: {second!r}")
+        loop.interruption = first
     loop.budget = 0
     loop.urgent(partial(_deliver, loop))
 
 
 def _deliver(loop: Loop) -> None:
     """In the hub: end the main task's wait; if it is in none just now, look again at the next poll."""
-    main = loop.main
-    if not loop.interrupted or main is None or main.done:
+    main, error = loop.main, loop.interruption
+    if error is None or main is None or main.done:
         return
     waiter = main.fiber.waiter if main.fiber is not None else None
-    if waiter is not None and waiter.fail(KeyboardInterrupt()):
-        loop.interrupted = False
+    if waiter is not None and waiter.fail(error):
+        loop.interruption = None
     else:
         loop.urgent(partial(_deliver, loop))
 

@@ -16,6 +16,7 @@ import os
 import select
 import selectors
 import socket
+from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol
 
 from .waiter import WOKEN, Waiter
@@ -68,7 +69,8 @@ class Poller(Protocol):
     def register(self, pollable: Pollable) -> None: ...
     def remove(self, pollable: Pollable) -> None: ...
     def poll(self, timeout: float | None, ready: deque[Any]) -> None: ...
-    def wake(self) -> None: ...
+    def suspect_all(self, ready: deque[Any]) -> None: ...
+    def wake(self) -> object: ...
     def signal_fd(self) -> int: ...
     def close(self) -> None: ...
     def abandon(self) -> None: ...
@@ -86,6 +88,7 @@ class EpollPoller:
         self._eventfd = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
         # Edge-triggered: each write is an edge of its own, so the counter need not be read.
         self._epoll.register(self._eventfd, select.EPOLLIN | select.EPOLLET)
+        self.wake = partial(os.eventfd_write, self._eventfd, 1)  # no function of Python's: see Inbox.put
         self._signal_pipe: tuple[int, int] | None = None
 
     def add(self, fd: int) -> Pollable:
@@ -146,8 +149,11 @@ class EpollPoller:
                     waiter.state = WOKEN
                     ready.append(waiter.fiber)
 
-    def wake(self) -> None:
-        os.eventfd_write(self._eventfd, 1)
+    def suspect_all(self, ready: deque[Any]) -> None:
+        """Something that the system has told may be lost: all look for themselves."""
+        for pollable in list(self._table.values()):
+            pollable.now_readable(ready)
+            pollable.now_writable(ready)
 
     def signal_fd(self) -> int:
         """What ``signal.set_wakeup_fd`` may write to; not the eventfd, which takes eight bytes at a time."""
@@ -234,6 +240,9 @@ class SelectPoller:
                 pollable.now_readable(ready)
             if events & selectors.EVENT_WRITE:
                 pollable.now_writable(ready)
+
+    def suspect_all(self, ready: deque[Any]) -> None:
+        """Nothing is lost: what is true is told again."""
 
     def wake(self) -> None:
         try:

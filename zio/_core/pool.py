@@ -71,16 +71,20 @@ class Job:
 
 
 class ThreadPool:
-    """The threads of one runtime."""
+    """The threads of one runtime.
+
+    No lock: a finalizer, or a signal handler, may run in the middle of any of this and call into the runtime. Each step
+    is one of C, and who has nothing to do looks again after he has said so: a job is appended, and then an idle thread
+    is looked for; a thread says that it is idle, and then looks for a job.
+    """
 
     def __init__(self, loop: Loop, max_threads: int = MAX_THREADS) -> None:
         self._loop = loop
         self._max = max_threads
-        self._lock = threading.Lock()
         self._queue: deque[Job] = deque()
         self._idle: list[_Seat] = []
         self._threads: dict[threading.Thread, Job | None] = {}  # and what each works on
-        self._aside = 0  # threads whose job waits for a task
+        self._aside: list[None] = []  # one for each thread whose job waits for a task
         self._closed = False
 
     # From any thread.
@@ -88,18 +92,36 @@ class ThreadPool:
     def submit(self, job: Job, *, at_once: bool = False) -> None:
         """Run ``job`` in a thread: an idle one, a new one, or when all are taken the next that is free.
 
-        ``at_once`` starts a thread above the limit instead of queueing, for jobs that may wait for each other.
+        ``at_once`` starts a thread above the limit instead of queueing, for jobs that may wait for each other. A
+        RuntimeError if there is no thread, and none can be had; the job was not taken then.
         """
-        with self._lock:
-            if self._closed:
-                raise RuntimeClosed("the runtime has ended")
-            if self._idle:
-                self._idle.pop().hand(job)
-                return
-            if len(self._threads) - self._aside >= self._max and not at_once:
-                self._queue.append(job)
-                return
+        if self._closed:
+            raise RuntimeClosed("the runtime has ended")
+        if not (self._idle or at_once or len(self._threads) - len(self._aside) < self._max):
+            self._queue.append(job)
+            if self._idle:  # since a moment ago
+                self._hand_out()
+            return
+        try:
+            seat = self._idle.pop()
+        except IndexError:
             self._start(job)
+        else:
+            seat.hand(job)
+
+    def _hand_out(self) -> None:
+        """Give what is queued to those who are idle."""
+        while self._queue:
+            try:
+                seat = self._idle.pop()
+            except IndexError:
+                return  # whoever is busy looks at the queue before it is idle
+            try:
+                job = self._queue.popleft()
+            except IndexError:
+                self._idle.append(seat)
+                continue
+            seat.hand(job)
 
     def _start(self, job: Job) -> None:
         thread = RuntimeThread(target=self._work, args=(job,), name="zio-worker", daemon=True)
@@ -107,83 +129,102 @@ class ThreadPool:
         try:
             thread.start()
         except BaseException:
-            del self._threads[thread]
+            self._threads.pop(thread, None)
             raise
 
     def working(self) -> list[tuple[str, Job]]:
         """The threads that have a job, and what it is."""
-        with self._lock:
-            return [(thread.name, job) for thread, job in self._threads.items() if job is not None and not job.ended]
+        return [(thread.name, job) for thread, job in list(self._threads.items()) if job is not None and not job.ended]
 
     def numbers(self) -> tuple[int, int, int]:
         """Jobs in the queue, threads, and those of them that are idle."""
-        with self._lock:
-            return len(self._queue), len(self._threads), len(self._idle)
+        return len(self._queue), len(self._threads), len(self._idle)
 
     def withdraw(self, job: Job) -> bool:
         """Take back a job that no thread has begun."""
-        with self._lock:
-            try:
-                self._queue.remove(job)
-            except ValueError:
-                return False
-            return True
+        try:
+            self._queue.remove(job)
+        except ValueError:
+            return False
+        return True
 
     def cancel(self, job: Job) -> None:
         """The job itself cannot be stopped, but its calls back into the runtime can: they end with Cancelled."""
-        with self._lock:
-            job.cancelled = True
-            if job.holder is not None:
-                job.holder.cancel_job()
+        job.cancelled = True  # in this order, since the beginning of the job goes the other way round
+        holder = job.holder
+        if holder is not None:
+            holder.cancel_job(job)
 
     # In the threads.
 
     @contextmanager
     def stepping_aside(self) -> Iterator[None]:
         """For a job that waits for a task: another thread may take its place, or with the last one all would stand."""
-        with self._lock:
-            self._aside += 1
-            if self._queue and not self._closed:
-                self._start(self._queue.popleft())
+        self._aside.append(None)
         try:
+            if self._queue and not self._closed:
+                self._take_place()
             yield
         finally:
-            with self._lock:
-                self._aside -= 1
+            self._aside.pop()
+
+    def _take_place(self) -> None:
+        try:
+            job = self._queue.popleft()
+        except IndexError:
+            return
+        try:
+            self._start(job)
+        except BaseException:
+            self._queue.appendleft(job)
+            raise
 
     def _work(self, first: Job) -> None:
         _worker.loop = self._loop
         me, holder = threading.current_thread(), thread_holder()
         seat = _Seat()
         job: Job | None = first
-        while job is not None:
-            self._threads[me] = job
-            if job.waiter is not None or job.cancelled:  # a task waits for it, or did
-                # In this order, since the task's cancel goes the other way round.
-                job.holder = holder
-                if job.cancelled:
-                    self.cancel(job)
-            job.run()
-            with self._lock:
+        try:
+            while job is not None:
+                self._threads[me] = job
+                if job.waiter is not None or job.cancelled:  # a task waits for it, or did
+                    job.holder = holder
+                    holder.job_begins(job)
+                job.run()
                 self._threads[me] = None
-                job.holder = None
-                if job.cancelled:
+                if job.holder is not None:
+                    job.holder = None
                     holder.job_ended()
-                if self._queue:
-                    job = self._queue.popleft()
-                    continue
-                if self._closed:
-                    break
-                self._idle.append(seat)
-            job = seat.wait(IDLE_SECONDS)
-            if job is None:
-                with self._lock:
-                    if seat in self._idle:
-                        self._idle.remove(seat)
-                    else:
-                        job = seat.taken()  # handed over at the last moment; None means the end
-        with self._lock:
+                job = self._next(seat)
+        finally:
             self._threads.pop(me, None)
+        if self._queue and not self._closed:  # came when there seemed to be enough of us
+            self._take_place()
+
+    def _next(self, seat: _Seat) -> Job | None:
+        """The next job, waiting for one; None for the end."""
+        while not self._closed:
+            try:
+                return self._queue.popleft()
+            except IndexError:
+                pass
+            self._idle.append(seat)
+            if (self._queue or self._closed) and self._leave(seat):
+                continue
+            if not seat.wait(IDLE_SECONDS):
+                if self._leave(seat):
+                    return None
+                seat.wait(-1)  # it is being handed something at this very moment
+            return seat.take()
+        return None
+
+    def _leave(self, seat: _Seat) -> bool:
+        """Whether it was still among the idle: then nobody can hand it a job any more."""
+        try:
+            self._idle.remove(seat)
+        except ValueError:
+            return False
+        return True
 
     # In the loop.
 
@@ -247,13 +288,14 @@ class ThreadPool:
 
     def close(self) -> None:
         """End the threads and wait for them; one that works on an abandoned job ends by itself after it."""
-        with self._lock:
-            self._closed = True
-            self._queue.clear()
-            for seat in self._idle:
-                seat.hand(None)
-            self._idle.clear()
-            ending = [thread for thread, job in self._threads.items() if job is None or job.ended]
+        self._closed = True
+        self._queue.clear()
+        while self._idle:
+            try:
+                self._idle.pop().hand(None)
+            except IndexError:
+                break
+        ending = [thread for thread, job in list(self._threads.items()) if job is None or job.ended]
         for thread in ending:
             thread.join()
 
@@ -261,23 +303,21 @@ class ThreadPool:
 class _Seat:
     """Where an idle thread waits to be handed a job (None: the end)."""
 
-    __slots__ = ("_job", "_lock")
+    __slots__ = ("_handed", "_lock")
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._lock.acquire()
-        self._job: Job | None = None
+        self._handed: list[Job | None] = []
 
     def hand(self, job: Job | None) -> None:
-        self._job = job
+        self._handed.append(job)
         self._lock.release()
 
-    def wait(self, seconds: float) -> Job | None:
-        if self._lock.acquire(timeout=seconds):
-            return self.taken()
-        return None
+    def wait(self, seconds: float) -> bool:
+        """Whether something was handed over within so many seconds; -1 is no limit."""
+        return self._lock.acquire(timeout=seconds)
 
-    def taken(self) -> Job | None:
-        self._lock.acquire(blocking=False)
-        job, self._job = self._job, None
-        return job
+    def take(self) -> Job | None:
+        """What was handed over."""
+        return self._handed.pop()

@@ -13,15 +13,17 @@ import random
 import sys
 import threading
 import weakref
+from time import sleep
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from greenlet import getcurrent
 
 from . import foreign
-from .errors import Cancelled, RuntimeClosed
+from .errors import BlockingNotAllowed, Cancelled, RuntimeClosed
 from .fiber import Fiber
 from .instruments import Instrument, add_instrument, remove_instrument, remove_instruments
 from .interrupts import InterruptHandler, release_wakeup_fd
+from .log_lines import log_later
 from .pool import ThreadPool
 from .scheduler import Loop
 from .scope_tree import ScopeNode, spread_cancel
@@ -45,7 +47,7 @@ _live_loops: weakref.WeakSet[Loop] = weakref.WeakSet()
 
 def log_unhandled(task: Task[Any], error: BaseException) -> None:
     """The default ``on_unhandled``: the error with its traceback goes to the log."""
-    logger.error("%r failed and nobody waits for it", task, exc_info=error)
+    log_later(logger, logging.ERROR, "%r failed and nobody waits for it", task, error=error)
 
 
 class Runtime:
@@ -130,9 +132,12 @@ class Runtime:
                 raise request
             finally:
                 del request
-        if loop.interrupted:
-            loop.interrupted = False
-            raise KeyboardInterrupt
+        interruption, loop.interruption = loop.interruption, None
+        if interruption is not None:
+            try:
+                raise interruption
+            finally:
+                del interruption
         try:
             return main.result()  # type: ignore[no-any-return]
         finally:
@@ -211,8 +216,8 @@ class Runtime:
     def _report(self, task: Task[Any], error: BaseException) -> None:
         try:
             self._on_unhandled(task, error)
-        except Exception:
-            logger.exception("on_unhandled failed for %r", task)
+        except Exception as exc:
+            log_later(logger, logging.ERROR, "on_unhandled failed for %r", task, error=exc)
             log_unhandled(task, error)
 
     def _run_to_the_end(self, main: Task[Any]) -> None:
@@ -246,8 +251,8 @@ class Runtime:
     def _close_one(closer: Callable[[], object]) -> None:
         try:
             closer()
-        except Exception:
-            logger.exception("closing at the end of the run failed")
+        except Exception as exc:
+            log_later(logger, logging.ERROR, "closing at the end of the run failed", error=exc)
 
     def _cancel_and_join(self, node: ScopeNode) -> None:
         spread_cancel(node)
@@ -297,46 +302,81 @@ def run(fn: Callable[..., T], *args: Any, threads: int = 1) -> T:
 
 # The background runtime.
 
-_background: Runtime | None = None
-_background_lock = threading.Lock()
+
+class _Background(Runtime):
+    """The runtime of a daemon thread, which serves until the process ends."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.is_background = True
+        self.serving = False
+        self.thread: threading.Thread | None = None  # once it has been started
+        self._unwanted = False
+
+    def start(self) -> None:
+        thread = foreign.RuntimeThread(target=self.run, args=(self._serve,), name="zio-background", daemon=True)
+        try:
+            thread.start()
+            self.thread = thread
+        except BaseException:  # no more threads; or struck by an error, and then nobody knows whether it runs
+            self._unwanted = True
+            raise
+
+    def _serve(self) -> None:
+        fiber = getcurrent()
+        assert type(fiber) is Fiber
+        loop = fiber.loop
+        loop.outside_wakers += 1
+        self.serving = True
+        while not self._unwanted:
+            try:
+                loop.wait(Waiter(fiber, "the end of the process"), None, lambda _waiter: None)
+            except Cancelled:
+                return
+            except Exception as exc:  # in the hub: it serves the whole process, and goes on
+                log_later(logger, logging.ERROR, "the background runtime was struck by an error", error=exc)
+
+    def await_start(self) -> None:
+        """Block until it serves. BlockingNotAllowed in the middle of the call that starts it."""
+        while not self.serving and not self.closed:
+            if self.thread is None:
+                raise BlockingNotAllowed(
+                    "the background runtime is being started by this very thread: what a signal handler or a finalizer "
+                    "calls in the middle of that cannot wait for it"
+                )
+            sleep(START_LOOK)  # and no lock, which the code that was interrupted may hold
+
+
+_background: _Background | None = None
+_background_lock = threading.RLock()
+START_LOOK = 1e-4  # seconds between two looks whether it serves
 EXIT_TIMEOUT = 5.0  # seconds that the interpreter's exit waits for the background runtime
 
 
 def background() -> Runtime:
     """The process-wide runtime in a daemon thread, started on first need. Serves calls from plain threads."""
     global _background
+    runtime = _background
+    if runtime is not None and runtime.serving and not runtime.closed:
+        return runtime
     with _background_lock:
-        if _background is None or _background.closed:
-            started = threading.Event()
-            runtime = Runtime()
-            runtime.is_background = True
-            thread = foreign.RuntimeThread(
-                target=runtime.run, args=(_park_for_ever, started), name="zio-background", daemon=True
-            )
-            thread.start()
-            started.wait()
-            _background = runtime
+        runtime = _background
+        if runtime is None or runtime.closed:
+            _background = runtime = _Background()
+            try:
+                runtime.start()
+            except BaseException:
+                _background = None
+                raise
             _close_at_exit()
-        return _background
+        runtime.await_start()
+        return runtime
 
 
 def background_if_started() -> Runtime | None:
     """The background runtime if it runs; it is not started."""
     runtime = _background
-    return None if runtime is None or runtime.closed else runtime
-
-
-def _park_for_ever(started: threading.Event) -> None:
-    fiber = getcurrent()
-    assert type(fiber) is Fiber
-    loop = fiber.loop
-    loop.outside_wakers += 1
-    started.set()
-    waiter = Waiter(fiber, "the end of the process")
-    try:
-        loop.wait(waiter, None, lambda _waiter: None)
-    except Cancelled:
-        return
+    return None if runtime is None or runtime.closed or not runtime.serving else runtime
 
 
 def _close_at_exit() -> None:
@@ -370,7 +410,7 @@ def runtime_here() -> Runtime | None:
 def _after_fork_in_child() -> None:
     global _background, _background_lock
     _background = None
-    _background_lock = threading.Lock()
+    _background_lock = threading.RLock()
     release_wakeup_fd()
     foreign.loops_by_thread.clear()
     for loop in list(_live_loops):

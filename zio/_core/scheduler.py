@@ -20,21 +20,22 @@ from typing import TYPE_CHECKING, Any
 
 from greenlet import GreenletExit, getcurrent
 
-from . import foreign
+from . import foreign, log_lines
 from .abandoned import AbandonedQueue
 from .clock import Clock, MonotonicClock
 from .dump import dump_loop
 from .errors import Cancelled, Deadlock, ForkedError, RuntimeClosed
 from .fiber import Fiber, current_fiber
 from .inbox import Inbox
+from .interrupts import interrupt_main
 from .poller import make_poller
 from .scope_tree import ScopeNode
 from .seconds import check_seconds
 from .shuffled import ShuffledQueue
-from .task import RAISED, RETURNED, Task, inherited_context
+from .task import PENDING, RAISED, RETURNED, Task, inherited_context
 from .thread_holder import watched_threads
 from .timers import Timers
-from .waiter import CANCELLED, FAILED, TIMED_OUT, WOKEN, Waiter
+from .waiter import CANCELLED, FAILED, TIMED_OUT, WOKEN, Waiter, waits_already
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -42,6 +43,7 @@ if TYPE_CHECKING:
 
     from .poller import Poller
     from .scope_tree import Holder
+    from .waiter import Queue
 
 QUANTUM = 64  # operations between two looks at the clock
 SLICE = 200e-6  # seconds between two polls while tasks are ready
@@ -67,6 +69,7 @@ class Loop:
         "clock",
         "closed",
         "closing_calls",
+        "deferred",
         "deterministic",
         "exit_request",
         "forked",
@@ -74,7 +77,7 @@ class Loop:
         "idle_waiters",
         "inbox",
         "instruments",
-        "interrupted",
+        "interruption",
         "io_waiting",
         "jobs",
         "main",
@@ -113,7 +116,9 @@ class Loop:
         self.calls = ScopeNode()
         self.callers: dict[Task[Any], Holder] = {}  # on whose behalf each of the calls runs
         self.main: Task[Any] | None = None
-        self.interrupted = False  # a KeyboardInterrupt waits for the main task
+        # What the main task is to raise: Control-C, or what a signal handler has raised where nobody could take it.
+        self.interruption: BaseException | None = None
+        self.deferred: dict[Task[Any], BaseException] = {}  # the same for other tasks
         # What could wake us apart from tasks, timers and sockets; a deadlock is certain only without any.
         self.outside_wakers = 0
         self.io_waiting = 0
@@ -184,69 +189,108 @@ class Loop:
         return task
 
     # Waiting. Every blocking call of the package ends up here.
+    #
+    # An exception may strike between any two instructions: what a signal handler raises, say, or a RecursionError. So
+    #
+    # * what arms a waiter is one step of C, behind which there is a ``try`` until the wait has ended, with ``struck``;
+    # * once armed, a call looks again at what it waits for: a handler may have brought it just before;
+    # * what is taken from the ready queue stays there until the step before the switch, ``del ready[0]``: between these
+    #   two there is no call, so nothing can come between. (20 ns more than ``popleft``, which would lose the entry.)
 
-    def park(self, waiter: Waiter) -> int:
-        """Wait until ``waiter`` is claimed; its state. The caller has armed it and disarms it unless WOKEN."""
+    def park(self, waiter: Waiter, queue: Queue | None = None) -> int:
+        """Wait until ``waiter`` is claimed; its state. It is armed in ``queue``, unless the caller has armed it.
+
+        The caller disarms it unless WOKEN.
+        """
         fiber = waiter.fiber
-        fiber.waiter = waiter
-        budget = self.budget
-        if budget > 0:
-            self.budget = budget - 1
+        try:
+            if fiber.waiter is not None:
+                raise waits_already(fiber)
+            fiber.waiter = waiter
+            if queue is not None:
+                queue.append(waiter)
+            budget = self.budget
             ready = self.ready
-            while ready:
-                item = ready.popleft()
-                kind = type(item)
-                if kind is Fiber:
-                    if item is not fiber:
-                        item.switch()
-                    break
-                if kind is Task:
-                    if self._idle_fibers:
-                        idle = self._idle_fibers.pop()
+            if waiter.state:  # claimed already, by a signal handler perhaps
+                self.unqueue(fiber)
+            elif budget > 0:
+                self.budget = budget - 1
+                if ready:
+                    item = ready[0]
+                    kind = type(item)
+                    if kind is Fiber:
+                        del ready[0]
+                        if item is not fiber:  # which a signal handler may have made ready just now
+                            item.switch()
+                    elif kind is Task and self._idle_fibers:
+                        idle = self._idle_fibers[-1]
                         idle.task = item
-                        item = None  # or this wait would keep the task alive
+                        del ready[0], self._idle_fibers[-1], item  # or this wait would keep the task alive
                         idle.switch()
                     else:  # new fibers are started by the hub only, so that C stacks stay shallow
-                        ready.appendleft(item)
-                        item = None
+                        del item
                         self.hub.switch()
-                    break
-                item.expire()
+                else:
+                    self.hub.switch()
+            elif fiber.cancelled and not waiter.state and not waiter.stubborn:
+                waiter.state = CANCELLED  # by a signal handler, just before
             else:
                 self.hub.switch()
-        else:
-            self.hub.switch()
+        except GreenletExit:
+            raise
+        except BaseException as exc:
+            if fiber.waiter is waiter:
+                fiber.waiter = None
+            return self.struck(waiter, exc)
         fiber.waiter = None
         if fiber.cancelled:
             self.budget = 0
         return waiter.state
 
-    def park_for(self, waiter: Waiter, seconds: float) -> int:
+    def park_for(self, waiter: Waiter, seconds: float, queue: Queue | None = None) -> int:
         """Like ``park``, at most ``seconds``: then the state is TIMED_OUT."""
         if seconds == _INF:
-            return self.park(waiter)
+            return self.park(waiter, queue)
         try:
             deadline = self.clock.now() + seconds
             if deadline != deadline:
                 raise ValueError("a timeout must be a number of seconds, not NaN")
+            self.timers.push(deadline, waiter)
+            state = self.park(waiter, queue)
         except BaseException:
-            waiter.state = CANCELLED  # it is armed already: nobody may wake a wait that never begins
+            if not waiter.state:
+                waiter.state = CANCELLED  # it is armed already: nobody may wake a wait that never begins
             check_seconds("a timeout", seconds)
             raise
-        self.timers.push(deadline, waiter)
-        state = self.park(waiter)
         if state != TIMED_OUT:
             self.timers.ended_early()
         return state
 
-    def wait(self, waiter: Waiter, seconds: float | None, disarm: Callable[[Waiter], object]) -> bool:
+    def wait(
+        self,
+        waiter: Waiter,
+        seconds: float | None,
+        disarm: Callable[[Waiter], object],
+        queue: Queue | None = None,
+        take: Callable[[], bool] | None = None,
+    ) -> bool:
         """Park; True if woken, False if ``seconds`` passed. Raises Cancelled, or what failed the wait.
 
-        ``disarm(waiter)`` is called unless woken, before anything is raised.
+        It is armed in ``queue``, unless the caller has armed it. ``disarm(waiter)`` is called unless woken, before
+        anything is raised. ``take()``, called once it is armed, is true if there is nothing to wait for any more.
         """
-        state = self.park(waiter) if seconds is None else self.park_for(waiter, seconds)
-        if state == WOKEN:
-            return True
+        try:
+            if queue is not None:
+                queue.append(waiter)
+            if take is not None and not waiter.state and take():
+                waiter.state = WOKEN
+            state = self.park(waiter) if seconds is None else self.park_for(waiter, seconds)
+            if state == WOKEN:
+                return True
+        except BaseException as exc:
+            state = self.struck(waiter, exc)
+            if state == WOKEN:
+                return True
         disarm(waiter)
         if state == FAILED:
             raise waiter.take()
@@ -254,16 +298,50 @@ class Loop:
             return False
         raise Cancelled
 
+    def struck(self, waiter: Waiter, error: BaseException) -> int:
+        """An error that is none of the wait's own has come while it was armed; the state that it has ended in.
+
+        FAILED: the call is to disarm it and to raise ``waiter.value``. If the wait was won before, it is won: then the
+        error is raised by the task's next blocking call.
+        """
+        if isinstance(error, GreenletExit):  # thrown in by the collector: nobody is left to tell
+            raise error
+        fiber = waiter.fiber
+        if not waiter.state:
+            waiter.value = error
+            waiter.state = FAILED
+            return FAILED
+        self.unqueue(fiber)  # claimed, and not gone yet
+        if waiter.state in (WOKEN, FAILED):
+            self.raise_later(fiber, error)
+        else:
+            waiter.value = error
+            waiter.state = FAILED
+        return waiter.state
+
+    def raise_later(self, fiber: Fiber, error: BaseException) -> None:
+        """Have the next blocking call of the task, which runs just now, raise ``error``."""
+        task = fiber.task
+        if task is self.main or task is None:
+            interrupt_main(self, error)
+        else:
+            self.deferred[task] = error
+            self.budget = 0
+
     def checkpoint(self, fiber: Fiber) -> bool:
         """The slow path of every blocking call, taken when the budget is spent. True if others have run."""
         if self.forked:
             self.check_usable()
+        if fiber.waiter is not None:  # of a finalizer, say, in the middle of a wait: which is what lets others run
+            return False
+        if self.deferred and (error := self.deferred.pop(fiber.task, None)) is not None:  # type: ignore[arg-type]
+            raise error
         if fiber.cancelled:
             self.budget = 0
             raise Cancelled
-        if self.interrupted and fiber.task is self.main:
-            self.interrupted = False
-            raise KeyboardInterrupt
+        if self.interruption is not None and fiber.task is self.main:
+            error, self.interruption = self.interruption, None
+            raise error
         if not self.deterministic and perf_counter() < self._slice_end:
             self.budget = QUANTUM
             return False
@@ -275,10 +353,20 @@ class Loop:
 
     def let_others_run(self, fiber: Fiber) -> None:
         """To the end of the ready queue, by way of the hub, so that it polls."""
-        self.ready.append(fiber)
-        self.hub.switch()
+        ready = self.ready
+        try:
+            ready.append(fiber)
+            self.hub.switch()
+        except BaseException:
+            self.unqueue(fiber)
+            raise
         if fiber.cancelled:
             self.budget = 0
+
+    def unqueue(self, fiber: Fiber) -> None:
+        """It goes on by itself."""
+        while fiber in self.ready:
+            self.ready.remove(fiber)
 
     def pause(self, fiber: Fiber) -> None:
         """To the end of the ready queue; the hub polls only when the budget is spent."""
@@ -289,14 +377,18 @@ class Loop:
             budget = self.budget
         self.budget = budget - 1
         ready = self.ready
-        if ready:
-            item = ready.popleft()
-            ready.append(fiber)
-            if type(item) is Fiber:
-                item.switch()
-            else:
-                ready.appendleft(item)
-                self.hub.switch()
+        if ready and fiber.waiter is None:
+            try:
+                ready.append(fiber)
+                item = ready[0]
+                if type(item) is Fiber:
+                    del ready[0]
+                    item.switch()
+                else:
+                    self.hub.switch()
+            except BaseException:
+                self.unqueue(fiber)
+                raise
             if fiber.cancelled:
                 self.budget = 0
                 raise Cancelled
@@ -313,71 +405,116 @@ class Loop:
         loop = fiber.loop
         ready = loop.ready
         while True:
-            task = fiber.task
-            if task is None:
-                if loop.closed:
-                    fiber.spare = None  # a cycle
-                    return  # the pool is being closed
-                raise RuntimeError(
-                    "a fiber without a task was woken: a waiter was armed, and neither waited for nor disarmed"
-                )
-            context = task.context
-            if context is not None or fiber.gr_context is not None:  # reading it costs less than writing it
-                fiber.gr_context = context
-            del context
-            task.running_on = fiber
-            args = task.payload
+            state = PENDING
             outcome: Any = None
-            fiber.cancelled = cancelled = task.cancelled
-            if cancelled:
-                state, outcome = RAISED, Cancelled()
-            else:
-                try:
-                    # A call without * is run by the same C frame: less C stack to save for a parked task.
-                    if not args:
-                        outcome = task.fn()  # type: ignore[misc]
-                    elif len(args) == 1:
-                        outcome = task.fn(args[0])  # type: ignore[misc]
+            try:
+                while True:
+                    task = fiber.task
+                    if task is None:
+                        if loop.closed:
+                            fiber.spare = None  # a cycle
+                            return  # the pool is being closed
+                        raise RuntimeError(
+                            "a fiber without a task was woken: a waiter was armed, and neither waited for nor disarmed"
+                        )
+                    context = task.context
+                    if context is not None or fiber.gr_context is not None:  # reading it costs less than writing it
+                        fiber.gr_context = context
+                    del context
+                    task.running_on = fiber
+                    args = task.payload
+                    fiber.cancelled = cancelled = task.cancelled
+                    if cancelled:
+                        state, outcome = RAISED, Cancelled()
                     else:
-                        outcome = task.fn(*args)  # type: ignore[misc]
-                    state = RETURNED
-                except BaseException as exc:
-                    if isinstance(exc, GreenletExit) and (fiber.waiter is not None or loop.closed):
-                        raise  # thrown in by the collector, where the task was parked: nobody is left to tell
-                    state, outcome = RAISED, exc
-                    # Our own frame says nothing to the reader of a traceback.
-                    if exc.__traceback__ is not None:
-                        exc.__traceback__ = exc.__traceback__.tb_next
-            args = None  # what is dropped from here on may have destructors, which find all in order still
+                        try:
+                            # A call without * is run by the same C frame: less C stack to save for a parked task.
+                            if not args:
+                                outcome = task.fn()  # type: ignore[misc]
+                            elif len(args) == 1:
+                                outcome = task.fn(args[0])  # type: ignore[misc]
+                            else:
+                                outcome = task.fn(*args)  # type: ignore[misc]
+                            state = RETURNED
+                        except BaseException as exc:
+                            if isinstance(exc, GreenletExit) and (fiber.waiter is not None or loop.closed):
+                                raise  # thrown in by the collector, where the task was parked: nobody is left to tell
+                            state, outcome = RAISED, exc
+                            # Our own frame says nothing to the reader of a traceback.
+                            if exc.__traceback__ is not None:
+                                exc.__traceback__ = exc.__traceback__.tb_next
+                    args = None  # what is dropped from here on may have destructors, which find all in order still
+                    if loop.budget <= 0 and loop.deferred:
+                        state, outcome = loop.ends_with(task, state, outcome)
+                    task.finish(state, outcome)
+                    if state == RAISED:
+                        loop._ended_with_error(task, outcome)
+                    fiber.cancelled = False
+                    if task is loop._until:
+                        loop.budget = 0
+                    del task  # before another one is taken from the queue
+                    outcome = None
+                    state = PENDING
+                    fiber.task = None
+                    # Another task can start right here, on the same stack: no switch at all.
+                    budget = loop.budget
+                    if ready and budget > 0:
+                        item = ready[0]
+                        if type(item) is Task:
+                            fiber.task = item
+                            del ready[0], item
+                            loop.budget = budget - 1
+                            continue
+                        del item
+                    fiber.gr_context = None
+                    if len(loop._idle_fibers) >= POOL_CAP:
+                        fiber.spare = None  # a cycle
+                        return  # to the hub, our parent
+                    loop._idle_fibers.append(fiber)
+                    if ready and budget > 0:
+                        item = ready[0]
+                        if type(item) is Fiber:
+                            del ready[0]
+                            item.switch()
+                            item = None
+                            continue
+                        del item
+                    loop.hub.switch()
+            except BaseException as exc:
+                if isinstance(exc, GreenletExit) or loop.closed or loop.forked:
+                    raise
+                struck = exc
+            loop.recover(fiber, state, outcome, struck)  # what a signal handler has raised in here
+            del struck
+
+    def ends_with(self, task: Task[Any], state: int, outcome: Any) -> tuple[int, Any]:
+        """How a task ends that was to raise an error at its next blocking call, and made none."""
+        error = self.deferred.pop(task, None)
+        return (state, outcome) if error is None else (RAISED, error)
+
+    def recover(self, fiber: Fiber, state: int, outcome: Any, error: BaseException) -> None:
+        """An error has struck a fiber outside of its task's own code."""
+        if fiber in self._idle_fibers:
+            self._idle_fibers.remove(fiber)
+        self.unqueue(fiber)
+        fiber.waiter = None
+        task = fiber.task
+        if task is None or task.done:
+            interrupt_main(self, error)
+        elif state == PENDING:  # the task's code had not begun: it is the task's
+            task.finish(RAISED, error)
+            self._ended_with_error(task, error)
+        else:
+            interrupt_main(self, error)
             task.finish(state, outcome)
             if state == RAISED:
-                loop._ended_with_error(task, outcome)
-            fiber.cancelled = False
-            if task is loop._until:
-                loop.budget = 0
-            del task, outcome  # before another one is taken from the queue
-            fiber.task = None
-            # Another task can start right here, on the same stack: no switch at all.
-            budget = loop.budget
-            if ready and budget > 0:
-                item = ready.popleft()
-                if type(item) is Task:
-                    loop.budget = budget - 1
-                    fiber.task = item
-                    continue
-                if type(item) is not Fiber:
-                    ready.appendleft(item)
-                    item = loop.hub
-            else:
-                item = loop.hub
-            fiber.gr_context = None
-            if len(loop._idle_fibers) >= POOL_CAP:
-                fiber.spare = None  # a cycle
-                if item is not loop.hub:
-                    ready.appendleft(item)
-                return  # to the hub, our parent
-            loop._idle_fibers.append(fiber)
-            item.switch()
+                self._ended_with_error(task, outcome)
+        if task is not None and task is self._until:
+            self.budget = 0
+        fiber.cancelled = False
+        fiber.task = None
+        self._idle_fibers.append(fiber)
+        self.hub.switch()
 
     def _ended_with_error(self, task: Task[Any], error: BaseException) -> None:
         """Report at once what nobody waits for. Groups and posted calls take their errors through ``on_done``.
@@ -400,32 +537,59 @@ class Loop:
     def run_until(self, task: Task[Any]) -> None:
         """Run until ``task`` has ended. The greenlet that calls this is the hub."""
         self._until = task
-        ready, idle = self.ready, self._idle_fibers
         while not task.done:
             if self.forked:
                 self.check_usable()
-            self._poll()
-            self.passes += 1
-            self.budget = QUANTUM
-            if not self.deterministic:
-                self._slice_end = perf_counter() + SLICE
-            while ready:
-                item = ready.popleft()
-                kind = type(item)
-                if kind is Fiber:
-                    item.switch()
-                elif kind is Task:
-                    fiber = idle.pop() if idle else Fiber(self)
-                    fiber.task = item
-                    item = None  # or the hub keeps an ended task alive while it sleeps
-                    fiber.switch()
-                else:
-                    item.expire()
-                if self.budget <= 0:
-                    if self.deterministic or self.forked or perf_counter() >= self._slice_end or task.done:
-                        break
-                    self.budget = QUANTUM
+            try:
+                self._pass(task)
+            except BaseException as exc:
+                if isinstance(exc, Deadlock) or self.forked or not self._hand_on(exc):
+                    raise
         self._until = None
+
+    def _pass(self, task: Task[Any]) -> None:
+        """Poll, and run what is ready until the budget is spent, or ``task`` has ended."""
+        ready, idle = self.ready, self._idle_fibers
+        self._poll()
+        self.passes += 1
+        self.budget = QUANTUM
+        if not self.deterministic:
+            self._slice_end = perf_counter() + SLICE
+        while ready:
+            item = ready[0]
+            kind = type(item)
+            if kind is Fiber:
+                del ready[0]
+                item.switch()
+            elif kind is Task:
+                fiber = idle[-1] if idle else Fiber(self)
+                fiber.task = item
+                item = None  # or the hub keeps an ended task alive while it sleeps
+                del ready[0], idle[-1:]
+                fiber.switch()
+            else:
+                del ready[0]
+                try:
+                    item.expire()
+                except BaseException:
+                    ready.appendleft(item)  # twice does no harm
+                    raise
+            if self.budget <= 0:
+                if self.deterministic or self.forked or perf_counter() >= self._slice_end or task.done:
+                    break
+                self.budget = QUANTUM
+
+    def _hand_on(self, error: BaseException) -> bool:
+        """An error was raised in the hub, mostly by a signal handler: it is for the main task. False if there is none.
+
+        What the poller was about to say may be lost, so everybody who waits for a socket looks for himself.
+        """
+        self.poller.suspect_all(self.ready)
+        main = self.main
+        if isinstance(error, GreenletExit) or main is None or main.done or self.interruption is not None:
+            return False
+        interrupt_main(self, error)
+        return True
 
     def _poll(self) -> None:
         """Collect what has become ready; wait for it if there is nothing to run."""
@@ -468,11 +632,13 @@ class Loop:
             timeout = None  # time stands still while another thread works for us
         else:
             timeout = min(max(deadline - clock.now(), 0), LONGEST_POLL)
-        if self.inbox.may_sleep():
-            try:
+        try:
+            # Looked at last: a signal handler may have made something ready meanwhile. (One that does so from here on
+            # ends the poll: see take_wakeup_fd.)
+            if self.inbox.may_sleep() and not ready:
                 self.poller.poll(timeout, ready)
-            finally:
-                self.inbox.awake()
+        finally:
+            self.inbox.awake()
         if self.inbox:
             self.inbox.run()
         if heap and heap[0][0] <= (now := clock.now()):
@@ -491,13 +657,17 @@ class Loop:
             self._thread_wakes.append(wake)
 
     def _wake_threads(self) -> None:
-        wakes, self._thread_wakes = self._thread_wakes, []
-        for wake in wakes:
-            wake()
+        wakes = self._thread_wakes
+        while wakes:
+            wakes[0]()  # it does no harm to wake a thread twice
+            del wakes[0]
 
     def run_tick_end(self) -> None:
-        hooks, self.tick_end = self.tick_end, []
-        for hook in hooks:
+        """Call the hooks; those that they put in themselves come next time."""
+        hooks = self.tick_end
+        for _ in range(len(hooks)):
+            hook = hooks[0]
+            del hooks[0]
             hook()
 
     def outside_jobs_running(self) -> bool:
@@ -517,17 +687,17 @@ class Loop:
         self.inbox.put(fn, args, lost, optional)
 
     def urgent(self, fn: Callable[[], Any]) -> None:
-        """Like ``post``, without a lock: for signal handlers and finalizers."""
-        self.inbox.put_urgent(fn)
+        """Like ``post``; nothing when the loop has ended. For signal handlers and finalizers."""
+        self.inbox.put(fn, (), None, True)
 
     # Deadlock.
 
     def _deadlocked(self) -> bool:
-        if self.jobs or self.inbox.watched or foreign.another_thread_could_wake_us():
+        if self.jobs or self.inbox.watched or log_lines.writing() or foreign.another_thread_could_wake_us():
             return False
         if any(thread.ident != self.thread_id for thread in list(watched_threads)):
             return False  # the end of one breaks a lock
-        return not self.inbox  # looked at last: what is gone by now may have left something
+        return not (self.inbox or self.ready)  # looked at last: what is gone by now may have left something
 
     def has_work(self) -> bool:
         """Whether there is any task but the main one, which may do something of its own accord. From any thread.

@@ -22,7 +22,9 @@ class ShuffledQueue(deque[Any]):
         super().__init__()
         self._random = random
 
-    def popleft(self) -> Any:
+    def __getitem__(self, index: Any) -> Any:
+        """The head, which is chosen now; ``del`` removes it."""
+        assert index == 0
         at = self._random.randrange(len(self))
         for position, item in enumerate(self):
             if position > at:
@@ -30,7 +32,7 @@ class ShuffledQueue(deque[Any]):
             if type(item) is not Fiber and type(item) is not Task:
                 at = self._random.randrange(position) if position else 0
                 break
-        self.rotate(-at)
-        item = super().popleft()
-        self.rotate(at)
+        item = super().__getitem__(at)
+        super().__delitem__(at)
+        super().appendleft(item)
         return item

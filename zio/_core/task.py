@@ -160,10 +160,12 @@ class Task(Holder, Generic[T]):
                 raise RuntimeError(f"{self!r} cannot wait for itself")
             waiter = Waiter(fiber, self)
             if self._waiters is None:
-                self._waiters = [waiter]
-            else:
-                self._waiters.append(waiter)
-            state = loop.park(waiter) if timeout is None else loop.park_for(waiter, timeout)
+                self._waiters = []
+            try:
+                queue = self._waiters
+                state = loop.park(waiter, queue) if timeout is None else loop.park_for(waiter, timeout, queue)
+            except BaseException as exc:
+                state = loop.struck(waiter, exc)
             if state != WOKEN:
                 self.select_disarm(waiter)
                 if state == TIMED_OUT and not fiber.cancelled:
@@ -272,17 +274,19 @@ class Task(Holder, Generic[T]):
         self.running_on = None
         self.context = None  # an ended task keeps nothing alive,
         self.scope = None  # type: ignore[assignment]  # not even itself
-        del self.parent.kids[self]  # type: ignore[union-attr]
+        self.parent.kids.pop(self, None)  # type: ignore[union-attr]
+        # If an error strikes in here, this is called once more: so each joiner stays until it is woken.
         waiters = self._waiters
         if waiters is not None:
-            self._waiters = None
-            for waiter in waiters:
-                if waiter.wake(None, self):
+            while waiters:
+                if waiters[0].wake(None, self):
                     self._joined = True
+                del waiters[0]
+            self._waiters = None
         on_done = self.on_done
         if on_done is not None:
-            self.on_done = None
             on_done(self)
+            self.on_done = None
 
     def __repr__(self) -> str:
         state = ("pending" if self.fiber is None else "running", "done", "failed")

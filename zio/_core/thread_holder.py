@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 import sys
 import threading
-from time import monotonic
+from time import monotonic, sleep
 from typing import TYPE_CHECKING, Any, Protocol
 
 from greenlet import getcurrent
@@ -15,10 +16,25 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 
+logger = logging.getLogger("zio")
+
+
 class Blocked(Protocol):
     """What a plain thread waits in; told when a scope of the thread is cancelled."""
 
     def interrupt(self) -> None: ...
+
+
+class Cancellable(Protocol):
+    """A job of a pool's thread."""
+
+    cancelled: bool
+
+
+class Lent(Protocol):
+    """What a plain thread does in the stead of a loop: reads a socket, or writes. ``end`` takes it out of ``lent``."""
+
+    def end(self, holder: ThreadHolder) -> None: ...
 
 
 class ThreadWatch(Protocol):
@@ -27,7 +43,8 @@ class ThreadWatch(Protocol):
     def thread_ended(self, thread: ThreadHolder) -> None: ...
 
 
-# The plain threads in a scope, or cancelled. Empty, as it mostly is, a hot call need not look its thread up.
+# The plain threads in a scope, or cancelled, or with an error that waits. Empty, as it mostly is, a hot call need not
+# look its thread up.
 threads_in_scopes: set[ThreadHolder] = set()
 # Those whose end somebody wants to know of. One may be gone from the list of threads, and not have told yet.
 watched_threads: set[ThreadHolder] = set()
@@ -36,13 +53,16 @@ watched_threads: set[ThreadHolder] = set()
 class ThreadHolder(Holder):
     """The place of a plain thread in the cancel tree, and its identity as owner of locks."""
 
-    __slots__ = ("blocked", "ended", "ident", "loop", "name", "pending", "watches")
+    __slots__ = ("_cancelling", "ended", "ident", "job", "lent", "loop", "name", "pending", "waits", "watches")
 
     def __init__(self) -> None:
         super().__init__()
         self.scope = self
         self.loop = None
-        self.blocked: Blocked | None = None
+        self.waits: list[Blocked] = []  # the innermost last: of a signal handler amid a wait, say
+        self.job: Cancellable | None = None  # of a pool's thread
+        self._cancelling: list[None] = []  # one for each who is about to cancel that
+        self.lent: list[Lent] = []  # what it has of a loop's, and must give back before it waits
         self.pending: BaseException | None = None  # what interrupted a call that had completed all the same
         self.name = threading.current_thread().name
         self.ident = threading.get_ident()
@@ -58,13 +78,20 @@ class ThreadHolder(Holder):
         return not self.ended
 
     def unwatch(self, watch: ThreadWatch) -> None:
-        """Never mind."""
+        """It need not be told any more."""
         self.watches.discard(watch)
         if not self.watches:
             watched_threads.discard(self)
 
     def thread_has_ended(self) -> None:
         self.ended = True  # first: who begins to watch looks at it afterwards
+        threads_in_scopes.discard(self)
+        if self.pending is not None:
+            from .log_lines import log_later
+
+            unraised = "%r has ended before it could raise what interrupted it"
+            log_later(logger, logging.ERROR, unraised, self, error=self.pending)
+        self.give_back()
         watches, self.watches = self.watches, set()
         for watch in list(watches):
             watch.thread_ended(self)
@@ -74,35 +101,70 @@ class ThreadHolder(Holder):
         return monotonic()
 
     def scope_changed(self) -> None:
-        if self.scope is self and not self.cancelled:
+        if self.scope is self and not self.cancelled and self.pending is None:
             threads_in_scopes.discard(self)
         else:
             threads_in_scopes.add(self)
 
-    def cancel_job(self) -> None:
-        """The task that has this thread of a pool at work was cancelled: so are the calls that the job makes."""
-        threads_in_scopes.add(self)
-        spread_cancel(self)
+    def job_begins(self, job: Cancellable) -> None:
+        """This thread of a pool is at work for a task, whose cancel is one of the calls that the job makes."""
+        self.job = job
+        if job.cancelled:  # meanwhile
+            self.cancel_job(job)
+
+    def cancel_job(self, job: Cancellable) -> None:
+        """The task was cancelled. From any thread; nothing if it is another job's turn."""
+        try:
+            self._cancelling.append(None)  # in this order, since the end of the job goes the other way round
+            if self.job is job:
+                threads_in_scopes.add(self)
+                spread_cancel(self)
+        finally:
+            if self._cancelling:
+                self._cancelling.pop()
 
     def job_ended(self) -> None:
         """What comes next in this thread is another job."""
+        self.job = None
+        while self._cancelling:
+            sleep(0)  # or what was meant for this job would hit the next one
         self.cancelled = False
         self.pending = None
         self.scope_changed()
 
+    def raise_later(self, error: BaseException) -> None:
+        """Have the thread's next call raise it. One that waits already goes first, but Control-C before all others."""
+        waiting = self.pending
+        if waiting is None:
+            self.pending = error
+        elif waiting is not error:
+            first, second = (error, waiting) if isinstance(error, KeyboardInterrupt) else (waiting, error)
+            first.add_note(f"meanwhile there was also: {second!r}")
+            self.pending = first
+        threads_in_scopes.add(self)
+
     def raise_pending(self) -> None:
-        """At the beginning of a blocking call."""
+        """At the beginning of a call."""
         if self.pending is not None:
             pending, self.pending = self.pending, None
+            self.scope_changed()
             try:
                 raise pending
             finally:
                 del pending  # no cycle through the traceback
 
     def cancel_arrived(self) -> None:
-        blocked = self.blocked  # read once: this may run in another thread
-        if blocked is not None:
+        for blocked in list(self.waits):  # a copy: this may run in another thread
             blocked.interrupt()
+
+    def give_back(self) -> None:
+        """End what it does in the stead of a loop."""
+        while self.lent:
+            self.lent[-1].end(self)
+
+    def blocked_in(self, what: Blocked) -> BlockedIn:
+        """``with`` this around a wait: what a cancel interrupts. What it reads from is given back before."""
+        return BlockedIn(self, what)
 
     def check_deadlines(self) -> float | None:
         """Cancel the scopes whose deadline has passed; the seconds until the next deadline, None without one."""
@@ -127,6 +189,26 @@ class ThreadHolder(Holder):
 
     def __repr__(self) -> str:
         return f"<thread {self.name!r}>"
+
+
+class BlockedIn:
+    """A wait of a plain thread, and its place among those of the same thread that are interrupted by it."""
+
+    __slots__ = ("_holder", "_what")
+
+    def __init__(self, holder: ThreadHolder, what: Blocked) -> None:
+        self._holder = holder
+        self._what = what
+
+    def __enter__(self) -> None:
+        holder = self._holder
+        if holder.lent:
+            holder.give_back()
+        holder.waits.append(self._what)
+
+    def __exit__(self, *exc_info: object) -> None:
+        if self._what in self._holder.waits:
+            self._holder.waits.remove(self._what)
 
 
 class _EndOfThread:

@@ -23,7 +23,9 @@ Only the thread of the home loop touches waiters (rule 0), so no lock is needed.
 from __future__ import annotations
 
 from collections import deque
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
+
+from .errors import BlockingNotAllowed
 
 if TYPE_CHECKING:
     from .fiber import Fiber
@@ -41,6 +43,7 @@ class Waiter:
     __slots__ = ("fiber", "source", "state", "value", "what")
 
     sleeping = False  # for the timer heap
+    stubborn = False  # whether it begins also when the task is cancelled
 
     def __init__(self, fiber: Fiber, what: object) -> None:
         self.fiber = fiber
@@ -56,7 +59,11 @@ class Waiter:
         self.state = WOKEN
         self.value = value
         self.source = source
-        self.fiber.loop.ready.append(self.fiber)
+        try:
+            self.fiber.loop.ready.append(self.fiber)
+        except (RecursionError, MemoryError):
+            self.state = ARMED
+            raise
         return True
 
     def fail(self, error: BaseException) -> bool:
@@ -65,7 +72,11 @@ class Waiter:
             return False
         self.state = FAILED
         self.value = error
-        self.fiber.loop.ready.append(self.fiber)
+        try:
+            self.fiber.loop.ready.append(self.fiber)
+        except (RecursionError, MemoryError):
+            self.state = ARMED
+            raise
         return True
 
     def take(self) -> Any:
@@ -75,7 +86,7 @@ class Waiter:
 
     def expire(self) -> None:
         """The wait's time is up. Called in its turn in the ready queue, so that a wake of the same tick wins."""
-        if not self.state:
+        if not self.state and self.fiber.waiter is self:  # not a wait that an error has kept from beginning
             self.state = TIMED_OUT
             self.fiber.loop.ready.appendleft(self.fiber)
 
@@ -92,6 +103,27 @@ class Sleeper(Waiter):
     sleeping = True
 
 
+class StubbornWaiter(Waiter):
+    """A wait for what has to be waited for, also by a task that is cancelled."""
+
+    __slots__ = ()
+
+    stubborn = True
+
+
+def waits_already(fiber: Fiber) -> BlockingNotAllowed:
+    """The error of a blocking call in the middle of a wait of the same task: of a signal handler, or a finalizer."""
+    return BlockingNotAllowed(
+        f"{fiber.task!r} is in the middle of waiting: what a signal handler or a finalizer calls there must not block"
+    )
+
+
+class Queue(Protocol):
+    """Where a waiter is armed, by one step of C."""
+
+    def append(self, waiter: Any, /) -> object: ...
+
+
 class WaitQueue:
     """Waiters in order of arrival. Removal is lazy: claimed ones are skipped, and swept when they are the majority."""
 
@@ -103,6 +135,22 @@ class WaitQueue:
 
     def push(self, waiter: Waiter) -> None:
         self.items.append(waiter)
+
+    def wake_one(self, value: Any = None, source: object = None) -> bool:
+        """Wake the first waiter not claimed yet; False if there is none. It is in the queue until it is claimed."""
+        items = self.items
+        while items:
+            waiter = items[0]
+            try:
+                woken = waiter.wake(value, source)
+            finally:  # or a waiter that is used again would be in two queues
+                if waiter.state and items and items[0] is waiter:
+                    del items[0]
+            if woken:
+                return True
+            if self._dead:
+                self._dead -= 1
+        return False
 
     def pop(self) -> Waiter | None:
         """The first waiter not claimed yet, removed from the queue; None if there is none."""
@@ -142,19 +190,40 @@ class WaitQueue:
             items.extend(live)
             self._dead = 0
 
+    # Those who come meanwhile, in a signal handler, find the same queue: it is emptied, not replaced. Each stays in it
+    # until it is claimed, so that an exception in between leaves nobody behind.
+
     def wake_all(self, value: Any = None, source: object = None) -> None:
-        items, self.items = self.items, deque()
+        items = self.items
+        for _ in range(len(items)):
+            if not items:
+                break
+            waiter = items[0]
+            try:
+                waiter.wake(value, source)
+            finally:
+                if waiter.state and items and items[0] is waiter:
+                    del items[0]
         self._dead = 0
-        for waiter in items:
-            waiter.wake(value, source)
 
     def fail_all(self, make_error: Any) -> None:
         """Fail every waiter, each with an exception of its own from ``make_error()``."""
-        items, self.items = self.items, deque()
+        items = self.items
+        for _ in range(len(items)):
+            if not items:
+                break
+            waiter = items[0]
+            try:
+                if not waiter.state:
+                    waiter.fail(make_error())
+            finally:
+                if waiter.state and items and items[0] is waiter:
+                    del items[0]
         self._dead = 0
-        for waiter in items:
-            if not waiter.state:
-                waiter.fail(make_error())
+
+    def has_others(self, waiter: Waiter) -> bool:
+        """Whether anybody else waits here."""
+        return any(not w.state and w is not waiter for w in self.items)
 
     def __len__(self) -> int:
         return sum(not w.state for w in self.items)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from time import monotonic
 from typing import TYPE_CHECKING, Self
 
-from .._core import RuntimeThread, check_seconds, runtime_here
+from .._core import RuntimeThread, check_seconds, log_later, runtime_here
 from .._core.dump import running_now
 
 if TYPE_CHECKING:
@@ -33,7 +33,9 @@ class Stall:
 
 def log_stall(stall: Stall) -> None:
     """The default ``report``: a warning in the log."""
-    logger.warning(
+    log_later(
+        logger,
+        logging.WARNING,
         "%s has held the loop for %.1f s, so that no other task could run:\n%s",
         stall.task or "a callback",
         stall.seconds,
@@ -111,5 +113,5 @@ class Watchdog:
         task, stack = running_now(loop)
         try:
             self._report(Stall("" if task is None else repr(task), held, "\n".join(stack)))
-        except Exception:
-            logger.exception("the report of a stall failed")
+        except Exception as exc:
+            log_later(logger, logging.ERROR, "the report of a stall failed", error=exc)

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import socket
-import threading
-from contextlib import nullcontext
 from typing import TYPE_CHECKING
 
 from greenlet import getcurrent
@@ -12,16 +10,17 @@ from greenlet import getcurrent
 from .._core import FAILED, READ, WOKEN, WRITE, Busy, Cancelled, Closed, Fiber, Waiter, WrongLoop
 
 if TYPE_CHECKING:
-    from .._core import Loop, Pollable
+    from .._core import Loop, Pollable, ThreadHolder
 
 
 class PolledSocket:
     """A non-blocking socket with its place in the poller. Registered once, for life.
 
-    ``guard`` is held, for a moment, to change the registration or to close: plain threads take and end loans.
+    ``borrower`` is the plain thread that reads here in the loop's stead, and then also closes it for good; ``unlent``
+    has one thing in it, for who wants to be that.
     """
 
-    __slots__ = ("closed", "guard", "io", "loop", "sock")
+    __slots__ = ("_open", "borrower", "closed", "io", "loop", "sock", "unlent")
 
     def __init__(self, sock: socket.socket, loop: Loop) -> None:
         sock.setblocking(False)
@@ -29,7 +28,9 @@ class PolledSocket:
         self.loop = loop
         self.io: Pollable = loop.poller.add(sock.fileno())
         self.closed = False
-        self.guard = threading.Lock()
+        self.borrower: ThreadHolder | None = None
+        self.unlent = [None]
+        self._open = [None]  # taken by who closes it for good
 
     def fiber(self, what: str) -> Fiber:
         """The current fiber, if it may use this socket."""
@@ -57,44 +58,72 @@ class PolledSocket:
             raise Closed(f"{owner!r} is closed")
         if io.writer is not None:
             raise Busy(f"{io.writer.fiber.task!r} is writing to {owner!r} already")
-        waiter = Waiter(fiber, owner)
-        with self.guard:
-            io.writer = waiter
-            if not io.awaits_room:
-                io.awaits_room = True
-                self.loop.poller.register(io)
+        io.writer = waiter = Waiter(fiber, owner)
+        if not io.awaits_room:
+            io.awaits_room = True
+            self.register()
         self._park(fiber, waiter, WRITE)
+
+    def register(self) -> None:
+        """Have the poller listen for what there is to hear now: who lends it out, and who waits. From any thread.
+
+        Two may do so at a time, and what the slower one writes may be out of date: so each looks again.
+        """
+        io = self.io
+        while True:
+            wanted = io.lent_to, io.awaits_room
+            self.loop.poller.register(io)
+            if wanted == (io.lent_to, io.awaits_room):
+                return
 
     def _park(self, fiber: Fiber, waiter: Waiter, direction: int) -> None:
         loop = self.loop
-        if fiber.cancelled:
-            state = 0
-        else:
-            poller = loop.poller
-            if poller.must_arm:
-                poller.arm(self.io, direction)
-            loop.io_waiting += 1
-            state = loop.park(waiter)
-            loop.io_waiting -= 1
+        io = self.io
+        state = 0
+        counted = False
+        try:
+            if not fiber.cancelled:
+                poller = loop.poller
+                if poller.must_arm:
+                    poller.arm(io, direction)
+                loop.io_waiting += 1
+                counted = True
+                state = loop.park(waiter)
+        except BaseException as exc:
+            state = loop.struck(waiter, exc)
+        loop.io_waiting -= counted
         if direction == READ:
-            self.io.reader = None
-        else:
-            self.io.writer = None
+            if io.reader is waiter:
+                io.reader = None
+        elif io.writer is waiter:
+            io.writer = None
         if state != WOKEN:
+            if direction == READ:  # the edge, if it has come, is still there for the next one
+                io.readable = True
+            else:
+                io.writable = True
             raise waiter.value if state == FAILED else Cancelled
 
     def close(self, what: object) -> None:
         if self.closed:
             return
-        with nullcontext() if self.loop.forked else self.guard:  # in a forked child nobody else would let it go
-            self.closed = True
-            if self.io.lent_to is not None and not self.loop.forked:
-                shut_down(self.sock)  # closing alone does not wake the thread that waits there
-            self.loop.poller.remove(self.io)  # before the number can be used again
-            self.sock.close()
+        self.closed = True
+        if self.borrower is None or self.loop.forked:
+            self.close_for_good()
+        else:  # the thread that it is lent to will: closing would not wake it
+            shut_down(self.sock)
         for waiter in (self.io.reader, self.io.writer):
             if waiter is not None:
                 waiter.fail(Closed(f"{what!r} was closed"))
+
+    def close_for_good(self) -> None:
+        """Give up the descriptor; once."""
+        try:
+            self._open.pop()
+        except IndexError:
+            return
+        self.loop.poller.remove(self.io)  # before the number can be used again
+        self.sock.close()
 
 
 def shut_down(sock: socket.socket) -> None:

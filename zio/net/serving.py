@@ -7,7 +7,7 @@ import logging
 from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, Any, Self
 
-from .._core import Closed, Waiter, check_seconds, here, move_on_after, shield
+from .._core import Closed, Waiter, check_seconds, here, log_later, move_on_after, shield
 from ..groups import TaskGroup
 from ..sync import Event
 
@@ -153,7 +153,8 @@ class _Server:
                 if exc.errno not in NO_ROOM:
                     raise
                 if not complained:
-                    logger.warning("%r: connections wait, %d are open: %s", self._listener, len(self._streams), exc)
+                    complaint = "%r: connections wait, %d are open: %s"
+                    log_later(logger, logging.WARNING, complaint, self._listener, len(self._streams), exc)
                     complained = True
                 self._wait_for_one(ROOM_PAUSE)
                 continue

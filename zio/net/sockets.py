@@ -5,17 +5,16 @@ from __future__ import annotations
 import errno
 import os
 import socket
-import threading
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from .._core import ARMED, FAILED, NO_LOOP, WOKEN, Busy, Cancelled, Closed, Fiber, Waiter, current_fiber
+from .._core import ARMED, FAILED, NO_LOOP, WOKEN, Busy, Cancelled, Closed, Fiber, Waiter, current_fiber, thread_holder
 from .lending import Loan
 from .polled import PolledSocket
 from .stream import Stream, checked_size
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Collection, Iterable, Iterator
 
     from .._core import Loop
 
@@ -88,22 +87,29 @@ class SocketStream(Stream):
             waiter.fiber = fiber
             waiter.what = self
             waiter.state = ARMED
-            io.reader = waiter
-            loop.io_waiting += 1
-            ready = loop.ready
-            if loop.budget > 0:  # loop.park, written out: a call on the way to a switch takes 60 ns
-                item = ready.popleft() if ready else loop.hub
-                if type(item) is not Fiber and item is not loop.hub:
-                    ready.appendleft(item)
-                    item = loop.hub
-                fiber.waiter = waiter
-                item.switch()
-                fiber.waiter = None
-                if fiber.cancelled:
-                    loop.budget = 0
-                state = waiter.state
-            else:
-                state = loop.park(waiter)
+            try:
+                io.reader = waiter
+                loop.io_waiting += 1
+                ready = loop.ready
+                if loop.budget > 0 and fiber.waiter is None:  # loop.park, written out: a call takes 60 ns
+                    fiber.waiter = waiter
+                    if ready and type(item := ready[0]) is Fiber:
+                        del ready[0]
+                        if item is not fiber:
+                            item.switch()
+                    else:
+                        loop.hub.switch()
+                    fiber.waiter = None
+                    if fiber.cancelled:
+                        loop.budget = 0
+                    state = waiter.state
+                else:
+                    state = loop.park(waiter)
+            except BaseException as exc:
+                if fiber.waiter is waiter:
+                    fiber.waiter = None
+                io.readable = True  # the edge may have come
+                state = loop.struck(waiter, exc)
             loop.io_waiting -= 1
             io.reader = waiter.what = None
             waiter.fiber = _NOBODY  # or there would be a cycle
@@ -115,29 +121,21 @@ class SocketStream(Stream):
         if not self._loop.poller.can_lend or self._loop.is_here():
             return None
         polled = self._polled
-        with polled.guard:
-            io = polled.io
-            waiter = io.reader
-            # Only while a task waits in recv, and nobody waits to write.
-            if polled.closed or io.lent_to or io.readable or io.hangup or io.writer is not None:
-                return None
-            if waiter is None or waiter is not self._reader or waiter.state:
-                return None
-            io.lent_to = threading.get_ident()
-            io.awaits_room = False  # the socket is writable: that would be told each time it is given back
-            self._loop.poller.register(io)
+        io = polled.io
+        waiter = io.reader
+        # Only while a task waits in recv, and nobody waits to write.
+        if polled.closed or io.lent_to or io.readable or io.hangup or io.writer is not None:
+            return None
+        if waiter is None or waiter is not self._reader or waiter.state:
+            return None
         loan = self._loan
         if loan is None:
             loan = self._loan = Loan(polled)
-        return loan
+        return loan if loan.begin() else None
 
     def end_loan(self) -> None:
-        polled = self._polled
-        with polled.guard:
-            if polled.io.lent_to == threading.get_ident():
-                polled.io.lent_to = None
-                if not polled.closed:
-                    self._loop.poller.register(polled.io)
+        if self._loan is not None:
+            self._loan.end(thread_holder())
 
     def recv_into(self, buffer: bytearray | memoryview) -> int:
         """Like ``recv``, into ``buffer``; the number of bytes, 0 at the end of the stream."""
@@ -309,6 +307,24 @@ class SocketStream(Stream):
         if sent < len(data):
             self._io.writable = False  # until an edge says otherwise
         return sent
+
+    lends_sending = True
+
+    def send_noted(self, data: bytes | memoryview, noted: list[int], allowed: Collection[object]) -> Exception | None:
+        attempt = map(self._send, (data,))
+        try:
+            if allowed:
+                noted.extend(attempt)  # one step: between the look and the note of what the system has taken
+        except BlockingIOError:
+            if not noted:
+                noted.append(0)
+        except OSError as exc:
+            if noted:  # of a signal handler, behind the step
+                raise
+            return self._explain(exc)
+        if noted and noted[0] < len(data):
+            self._io.writable = False  # until an edge says otherwise
+        return None
 
     def wait_writable(self) -> None:
         """Wait until ``send_some`` may have room again."""

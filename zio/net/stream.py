@@ -7,9 +7,11 @@ from contextlib import contextmanager
 from operator import index
 from typing import TYPE_CHECKING, Self
 
+from .._core import Closed
+
 if TYPE_CHECKING:
     import os
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Collection, Iterable, Iterator
     from ssl import SSLContext
     from typing import BinaryIO
 
@@ -105,6 +107,22 @@ class Stream(ABC):
     def send_some(self, data: bytes | bytearray | memoryview) -> int:
         """Send what there is room for now, without waiting; how many bytes went out, perhaps 0."""
 
+    lends_sending: bool = False
+    """Whether plain threads may call ``send_noted``."""
+
+    def send_noted(self, data: bytes | memoryview, noted: list[int], allowed: Collection[object]) -> Exception | None:
+        """``send_some`` that no signal handler's error can part from its result: that is appended to ``noted``.
+
+        Nothing is sent if ``allowed`` is empty. The error of a stream that has failed is returned. What is raised has
+        come from elsewhere; if nothing is noted then, and plain threads may not send, how much went out is not known.
+        """
+        if allowed:
+            try:
+                noted.append(self.send_some(data))
+            except (OSError, Closed) as exc:
+                return exc
+        return None
+
     @abstractmethod
     def wait_writable(self) -> None:
         """Wait until ``send_some`` may have room again."""
@@ -113,8 +131,9 @@ class Stream(ABC):
         """Let the calling plain thread read for a while instead of the task that waits in ``recv`` just now.
 
         For a thread that waits for an answer it can tell from all else: it saves waking the loop and being woken
-        by it. It looks at what comes, takes what is its own to the last byte, and calls ``end_loan``, also if this call
-        was interrupted; all else stays for the task. None where that is not possible.
+        by it. It looks at what comes, takes what is its own to the last byte, and calls ``end_loan``, also if this
+        call was interrupted; all else stays for the task. If the thread waits for anything else of the runtime's,
+        a signal handler's call say, that ends the loan. None where it is not possible.
         """
         return None
 

@@ -21,6 +21,7 @@ from .._core import (
     WrongLoop,
     check_seconds,
     here,
+    log_later,
     move_on_after,
     seconds_after,
     shield,
@@ -184,7 +185,9 @@ class Popen:
                 pid, status = os.waitpid(self.pid, os.WNOHANG)
             except ChildProcessError:
                 code = LOST
-                logger.warning(
+                log_later(
+                    logger,
+                    logging.WARNING,
                     "the return code of %r is not known: somebody else has waited for it (SIGCHLD is ignored, or has a "
                     "handler that waits for every child)",
                     self,

@@ -62,12 +62,14 @@ class Barrier(Homed):
             waiters.wake_all(None, self)
             return number
         waiter = Waiter(fiber, self)
-        waiters.push(waiter)
         try:
-            state = loop.park(waiter) if timeout is None else loop.park_for(waiter, timeout)
-        except BaseException:  # a timeout that is no number: it has not been here
+            queue = waiters.items
+            state = loop.park(waiter, queue) if timeout is None else loop.park_for(waiter, timeout, queue)
+        except (TypeError, ValueError):  # a timeout that is no number: it has not been here
             waiters.discard(waiter)
             raise
+        except BaseException as exc:
+            state = loop.struck(waiter, exc)
         if state == WOKEN:
             return number
         if self._waiters is waiters:

@@ -52,12 +52,10 @@ class Condition(Homed):
         else:
             loop.budget -= 1
         self._check_held("wait")
-        waiter = Waiter(fiber, self)
-        self._waiters.push(waiter)
         lock = self.lock
         times = lock.release_all()
         try:
-            return loop.wait(waiter, timeout, self._waiters.discard)
+            return loop.wait(Waiter(fiber, self), timeout, self._waiters.discard, self._waiters.items)
         finally:
             with CancelScope(shield=True):
                 lock.acquire_again(times)
@@ -96,10 +94,8 @@ class Condition(Homed):
 
     def _notify(self, n: int | None) -> None:
         while n is None or n > 0:
-            waiter = self._waiters.pop()
-            if waiter is None:
+            if not self._waiters.wake_one():
                 return
-            waiter.wake()
             if n is not None:
                 n -= 1
 

@@ -53,9 +53,8 @@ class Event(Homed):
             loop.budget -= 1
         if self._flag:
             return True
-        waiter = Waiter(fiber, self)
-        self._waiters.push(waiter)
-        return loop.wait(waiter, timeout, self._waiters.discard)
+        waiters = self._waiters
+        return loop.wait(Waiter(fiber, self), timeout, waiters.discard, waiters.items, self.is_set)
 
     @property
     def select_home(self) -> Loop:

@@ -85,9 +85,8 @@ class Future(Homed, Generic[T]):
             loop.budget -= 1
         if self._set:
             return True
-        waiter = Waiter(fiber, self)
-        self._waiters.push(waiter)
-        return loop.wait(waiter, timeout, self._waiters.discard)
+        waiters = self._waiters
+        return loop.wait(Waiter(fiber, self), timeout, waiters.discard, waiters.items, self.select_ready)
 
     @property
     def select_home(self) -> Loop:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Any, Self
 
 from greenlet import getcurrent
 
-from .._core import BrokenLock, Fiber, Homed, Waiter, WaitQueue, current_owner
+from .._core import WOKEN, BrokenLock, Fiber, Homed, Waiter, WaitQueue, current_owner
 from .ownership import OwnerWatch, has_ended
 
 if TYPE_CHECKING:
@@ -54,11 +55,22 @@ class Lock(Homed):
         self._raise_if_broken()
         if not blocking:
             return False
+        self._watch_owner()
         waiter = Waiter(fiber, self)
         waiter.value = me
-        self._waiters.push(waiter)
-        self._watch_owner()
-        return loop.wait(waiter, timeout, self._waiters.discard)
+        try:
+            take = partial(self._take, me)
+            return loop.wait(waiter, timeout, self._waiters.discard, self._waiters.items, take)
+        except BaseException:
+            if waiter.state == WOKEN and self._owner is me:  # struck by an error when it had the lock already
+                self._pass_on()
+            raise
+
+    def _take(self, me: Any) -> bool:
+        """Whether it could be taken for ``me``: a signal handler may have released it just now."""
+        if self._owner is None:
+            self._owner = me
+        return self._owner is me
 
     def release(self) -> None:
         """Give the lock to the first who waits. RuntimeError if the caller does not hold it. Never blocks."""
@@ -78,12 +90,17 @@ class Lock(Homed):
         if self._watch is not None:
             self._watch.stand_down(self._owner)
             self._watch = None
-        waiter = self._waiters.pop()
+        waiter = self._waiters.peek()
         if waiter is None:
             self._owner = None
         else:
-            self._owner = waiter.value
-            waiter.wake()
+            before, self._owner = self._owner, waiter.value
+            try:
+                self._waiters.wake_one()
+            except BaseException:
+                if not waiter.state:
+                    self._owner = before
+                raise
             if self._waiters:
                 self._watch_owner()
 
@@ -133,8 +150,14 @@ class Lock(Homed):
             raise self._broken()
 
     def __enter__(self) -> Self:
-        self.acquire()
-        return self
+        held = self._owner is not None and self._owner is current_owner()
+        try:
+            self.acquire()
+            return self
+        except BaseException:
+            if not held and self._owner is current_owner():  # struck by an error when it had the lock already
+                self.release()
+            raise
 
     def __exit__(self, *exc_info: object) -> None:
         self.release()

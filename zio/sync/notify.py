@@ -35,9 +35,7 @@ class Notify(Homed):
             loop.checkpoint(fiber)
         else:
             loop.budget -= 1
-        waiter = Waiter(fiber, self)
-        self._waiters.push(waiter)
-        return loop.wait(waiter, timeout, self._waiters.discard)
+        return loop.wait(Waiter(fiber, self), timeout, self._waiters.discard, self._waiters.items)
 
     def notify(self, n: int = 1) -> None:
         """Wake ``n`` of those who wait, the first first. Never blocks."""
@@ -49,8 +47,7 @@ class Notify(Homed):
         self._edit(self._notify_all)
 
     def _notify(self, n: int) -> None:
-        while n and (waiter := self._waiters.pop()) is not None:
-            waiter.wake(True, self)
+        while n and self._waiters.wake_one(True, self):
             n -= 1
 
     def _notify_all(self) -> None:

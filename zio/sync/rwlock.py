@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from greenlet import getcurrent
 
-from .._core import BrokenLock, Fiber, Homed, Waiter, WaitQueue, current_owner
+from .._core import WOKEN, BrokenLock, Fiber, Homed, Waiter, WaitQueue, current_owner
 from .ownership import OwnerWatch, has_ended
 
 if TYPE_CHECKING:
@@ -79,12 +79,16 @@ class RWLock(Homed):
             return False
         wish = _Wish(fiber, self, exclusive)
         wish.value = me
-        self._waiters.push(wish)
         if not self._watched:
             self._watched = True
             for owner in [self._writer, *self._readers]:
                 self._watch(owner)
-        return loop.wait(wish, timeout, self._withdraw)
+        try:
+            return loop.wait(wish, timeout, self._withdraw, self._waiters.items)
+        except BaseException:
+            if wish.state == WOKEN and (self._writer is me if exclusive else me in self._readers):
+                self._release(exclusive, me)  # struck by an error when it had come in already
+            raise
 
     def _release(self, exclusive: bool, me: object) -> None:
         if exclusive:
@@ -119,10 +123,9 @@ class RWLock(Homed):
             assert isinstance(wish, _Wish)
             if not self._has_room(wish.exclusive):
                 break
-            self._waiters.pop()
             let_in.append(wish.value)
             self._let_in(wish.value, wish.exclusive)
-            wish.wake()
+            self._waiters.wake_one()
         if self._waiters:
             for owner in let_in:
                 self._watch(owner)

@@ -56,24 +56,31 @@ class Semaphore(Homed):
             waiter.state = ARMED
             waiter.what = self
         waiters = self._waiters
-        waiters.items.append(waiter)
-        ready = loop.ready
-        if timeout is not None:
-            state = loop.park_for(waiter, timeout)
-        elif ready and loop.budget > 0:  # loop.park, written out
-            item = ready.popleft()
-            if type(item) is Fiber:
+        try:
+            waiters.items.append(waiter)
+            if self._value > 0 and not waiter.state:  # released by a signal handler just before
+                self._value -= 1
+                waiter.state = WOKEN
+                waiters.items.remove(waiter)
+            ready = loop.ready
+            if timeout is not None:
+                state = loop.park_for(waiter, timeout)
+            elif ready and loop.budget > 0 and not (waiter.state or fiber.waiter) and type(item := ready[0]) is Fiber:
+                # loop.park, written out
                 fiber.waiter = waiter
-                item.switch()
+                del ready[0]
+                if item is not fiber:
+                    item.switch()
                 fiber.waiter = None
                 if fiber.cancelled:
                     loop.budget = 0
                 state = waiter.state
             else:
-                ready.appendleft(item)
                 state = loop.park(waiter)
-        else:
-            state = loop.park(waiter)
+        except BaseException as exc:
+            if fiber.waiter is waiter:
+                fiber.waiter = None
+            state = loop.struck(waiter, exc)
         if state == WOKEN:
             if timeout is None:
                 waiter.what = None
@@ -96,7 +103,8 @@ class Semaphore(Homed):
             if n == 1 and self._max is None:  # the usual case, written out
                 waiters = self._waiters.items
                 while waiters:
-                    waiter = waiters.popleft()
+                    waiter = waiters[0]
+                    del waiters[0]  # from here to the append nothing can come between
                     if not waiter.state:
                         waiter.state = WOKEN
                         loop.ready.append(waiter.fiber)
@@ -112,12 +120,10 @@ class Semaphore(Homed):
         if self._max is not None and self._value + n > self._max:
             raise ValueError(f"release of {n} above the semaphore's max_value of {self._max}")
         while n:
-            n -= 1
-            waiter = self._waiters.pop() if self._waiters.items else None
-            if waiter is None:
-                self._value += n + 1
+            if not self._waiters.wake_one():
+                self._value += n
                 return
-            waiter.wake()
+            n -= 1
 
     @property
     def value(self) -> int:
