@@ -856,8 +856,9 @@ def test_a_send_that_must_receive_first_ends_with_the_stream() -> None:
     run(main)
 
 
-def unread(pipe: IO[bytes]) -> int:
+def unread(pipe: IO[bytes] | None) -> int:
     """Bytes that the other end of a pipe has not read yet."""
+    assert pipe is not None
     (count,) = struct.unpack("i", fcntl.ioctl(pipe, termios.FIONREAD, struct.pack("i", 0)))
     return int(count)
 
