@@ -34,7 +34,7 @@ def environment(url: str | None) -> dict[str, str]:
 def output(name: str, *args: str, url: str | None = None) -> str:
     """What an example prints; it must end by itself, in order and without a word on stderr."""
     done = subprocess.run(
-        command(name, *args), capture_output=True, text=True, timeout=50, env=environment(url), check=False
+        command(name, *args), capture_output=True, text=True, timeout=100, env=environment(url), check=False
     )
     assert (done.returncode, done.stderr) == (0, ""), done.stdout + done.stderr
     return done.stdout
@@ -140,7 +140,7 @@ def test_demo_says_so_and_fails_when_something_is_missing(tmp_path: Path) -> Non
         (tmp_path / name).write_text(text)
     done = subprocess.run(
         [sys.executable, str(tmp_path / "demo.py"), "--quick"],
-        capture_output=True, text=True, timeout=50, env=environment(None), check=False,
+        capture_output=True, text=True, timeout=100, env=environment(None), check=False,
     )  # fmt: skip
     assert done.returncode == 1, done.stderr
     assert "FAIL  9,999 messages received" in done.stdout

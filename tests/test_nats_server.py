@@ -486,7 +486,7 @@ def test_the_leak_check_sees(kind, tmp_path):
     environment.pop("PYTEST_ADDOPTS", None)
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-c", os.devnull, "--rootdir=."]
     done = subprocess.run(
-        command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False, timeout=50
+        command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False, timeout=100
     )
     assert "2 passed, 1 error" in done.stdout, done.stdout + done.stderr
     assert "ERROR test_it.py::test_leaks - Failed: the test left behind" in done.stdout

@@ -84,7 +84,7 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
         capture_output=True,
         text=True,
         check=False,
-        timeout=50,
+        timeout=100,
     )
     assert done.returncode == 1, done.stdout + done.stderr
     found: dict[str, str] = {}
@@ -122,7 +122,7 @@ def test_what_shows_itself_after_the_last_test_fails_the_run(tmp_path: Path, pro
         capture_output=True,
         text=True,
         check=False,
-        timeout=50,
+        timeout=100,
     )
     assert done.returncode == pytest.ExitCode.TESTS_FAILED, done.stdout + done.stderr
     assert "a secret has shown itself after the last test" in done.stdout

@@ -59,7 +59,7 @@ class Script:
     def signal(self, number: int) -> None:
         self._process.send_signal(number)
 
-    def finish(self, timeout: float = 40.0) -> int:
+    def finish(self, timeout: float = 100.0) -> int:
         """Wait for its end; the exit status. What it printed since is in `stdout` and `stderr`."""
         try:
             self.stdout, self.stderr = self._process.communicate(timeout=timeout)
@@ -83,7 +83,7 @@ class Script:
             os.killpg(self.pid, signal.SIGKILL)
 
 
-def run_script(name: str, *args: object, timeout: float = 40.0, env: dict[str, str] | None = None) -> Script:
+def run_script(name: str, *args: object, timeout: float = 100.0, env: dict[str, str] | None = None) -> Script:
     """Run a script to its end, which must be a good one; it printed what is in `.stdout`."""
     with Script(name, *args, env=env) as script:
         status = script.finish(timeout)

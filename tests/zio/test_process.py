@@ -319,12 +319,12 @@ def test_a_program_that_will_not_end_is_killed(way: str) -> None:
 def test_run_that_takes_too_long_ends_the_program_and_raises(way: str) -> None:
     """T56"""
     with pytest.raises(TimeoutError, match=r"timed out after 0\.05 s"):
-        zio.run(lambda: run(["sleep", "100"], timeout=0.05))
+        zio.run(lambda: run(["sleep", "300"], timeout=0.05))
 
 
 def test_a_grandchild_that_keeps_the_pipes_does_not_keep_a_cancelled_run() -> None:
     with pytest.raises(TimeoutError):
-        zio.run(lambda: run(child("grandchild=100", "sleep=100"), capture_output=True, timeout=0.5))
+        zio.run(lambda: run(child("grandchild=300", "sleep=300"), capture_output=True, timeout=0.5))
 
 
 def test_an_error_in_the_block_ends_the_program() -> None:

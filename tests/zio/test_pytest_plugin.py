@@ -23,7 +23,7 @@ def run(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> Callable[
 
     def run_file(text: str, *options: str) -> pytest.RunResult:
         pytester.makepyfile("import pytest, zio\n" + textwrap.dedent(text))
-        return pytester.runpytest_subprocess("-p", PLUGIN, "--strict-markers", "-W", "error", *options, timeout=50)
+        return pytester.runpytest_subprocess("-p", PLUGIN, "--strict-markers", "-W", "error", *options, timeout=100)
 
     return run_file
 
