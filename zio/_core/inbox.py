@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import os
 from collections import deque
+from time import sleep
 from typing import TYPE_CHECKING, Any
 
 from .errors import ForkedError, RuntimeClosed
@@ -20,6 +21,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 Entry = tuple["Callable[..., Any]", tuple[Any, ...], "Callable[[], None] | None"]
+
+
+LOOK = 5e-5  # seconds between two looks whether somebody still wakes the loop
+LOOKS = 20_000  # of them; a thread that is stuck in the middle must not keep the loop from closing
 
 
 class _Bell:
@@ -38,8 +43,10 @@ class Inbox:
         self._wake = wake
         self._entries: deque[Entry] = deque()
         self._bell: _Bell | None = None  # while the loop sleeps
+        self._ringing: list[None] = []  # one for each who is just about to wake the loop
         self._closed = False
         self._pid = os.getpid()
+        self._struck: Entry | None = None  # the call that an error came out of last
         self.watched = 0
 
     def put(
@@ -55,8 +62,13 @@ class Inbox:
                 self._entries.append(entry)
             finally:  # if an exception strikes right behind the append, the loop must hear of the entry all the same
                 bell = self._bell
-                if bell is not None and not bell.rung and not self._closed:
-                    self._wake()
+                if bell is not None and not bell.rung:
+                    try:
+                        self._ringing.append(None)  # before the look at _closed: close goes the other way round
+                        if not self._closed:
+                            self._wake()
+                    finally:
+                        self._ringing.pop()
                     bell.rung = True
             if self._closed and lost is not None:  # meanwhile: whether close has seen it nobody knows
                 lost()
@@ -87,12 +99,25 @@ class Inbox:
         """Call what has come in so far, not what these calls put in themselves."""
         entries = self._entries
         for _ in range(len(entries)):
-            fn, args, _lost = entries.popleft()
-            fn(*args)
+            entry = entries[0]
+            try:
+                entry[0](*entry[1])
+            except BaseException:
+                # What a signal handler raises may have struck before it had begun: it is called once more.
+                if self._struck is not entry:
+                    self._struck = entry
+                    raise
+                del entries[0]
+                raise
+            del entries[0]
 
     def close(self) -> None:
-        """Take nothing more; tell the entries left over that they are lost."""
+        """Take nothing more; tell the entries left over that they are lost. Afterwards nobody wakes the loop."""
         self._closed = True
+        looks = LOOKS
+        while self._ringing and looks:  # a system call of another thread, on a descriptor that is about to be closed
+            looks -= 1
+            sleep(LOOK)
         entries = self._entries
         while entries:
             lost = entries.popleft()[2]

@@ -42,7 +42,19 @@ def worker_loop() -> Loop | None:
 class Job:
     """A call in a thread: ``done(job)`` is called there when it has ended."""
 
-    __slots__ = ("args", "cancelled", "context", "done", "ended", "error", "fn", "holder", "value", "waiter")
+    __slots__ = (
+        "args",
+        "cancelled",
+        "context",
+        "done",
+        "ended",
+        "error",
+        "fn",
+        "holder",
+        "returned",
+        "value",
+        "waiter",
+    )
 
     def __init__(
         self, fn: Callable[..., Any], args: tuple[Any, ...], done: Callable[[Job], None], context: Context | None
@@ -55,6 +67,7 @@ class Job:
         self.error: BaseException | None = None
         self.waiter: Waiter | None = None
         self.ended = False
+        self.returned = False  # the loop knows that it has ended
         self.cancelled = False  # the task that waits for it is: what it calls back ends with Cancelled
         self.holder: ThreadHolder | None = None  # the thread, while it runs
 
@@ -271,6 +284,9 @@ class ThreadPool:
         self._loop.post(self._came_back, job, optional=True)
 
     def _came_back(self, job: Job) -> None:
+        if job.returned:
+            return  # an error struck the hub when it had been told of it
+        job.returned = True
         self._loop.jobs -= 1
         waiter, job.waiter = job.waiter, None
         if waiter is not None:

@@ -666,9 +666,8 @@ class Loop:
         """Call the hooks; those that they put in themselves come next time."""
         hooks = self.tick_end
         for _ in range(len(hooks)):
-            hook = hooks[0]
+            hooks[0]()  # which stays there if an error strikes: once more does no harm
             del hooks[0]
-            hook()
 
     def outside_jobs_running(self) -> bool:
         """Whether a thread of ours works on something: then virtual time must not jump, and nothing is idle."""
