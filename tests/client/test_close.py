@@ -251,5 +251,5 @@ def test_threads_that_publish_while_another_closes_lose_no_accepted_message(
     nc.close()
     for thread in threads:
         thread.join()
-    peer.do(peer.nc.flush())
+    peer.do(peer.nc.flush(60))
     assert nc.stats.out_msgs == sum(accepted)

@@ -177,7 +177,7 @@ FIRST: dict[str, Callable[[nats_zio.Client], Any]] = {
 @pytest.mark.parametrize("call", FIRST)
 def test_the_first_call_opens_it_once_and_for_all(run: Run, nats_server: NatsServer, peer: Peer, call: str) -> None:
     peer.subscribe("echo", reply=lambda message: message.data)
-    peer.do(peer.nc.flush())
+    peer.do(peer.nc.flush(60))
 
     def main() -> None:
         with nats_zio.connect(nats_server.url, lazy=True) as nc:

@@ -28,7 +28,7 @@ def test_flush_proves_that_the_server_has_everything(
             for _ in range(100):
                 nc.publish(subject, b"x" * 1000)
             nc.flush()
-            away(lambda: peer.do(peer.nc.flush()))
+            away(lambda: peer.do(peer.nc.flush(60)))
             assert received.qsize() == 100
 
     run(main)
