@@ -14,7 +14,7 @@ from tests.mutants import MUTANTS, ROOT, Mutant, NotPlanted, place, plant
 @pytest.mark.parametrize("mutant", MUTANTS, ids=lambda mutant: mutant.name)
 def test_it_can_be_planted_and_is_still_python(mutant: Mutant, tmp_path: Path) -> None:
     file, _ = place(mutant, ROOT)
-    copy = tmp_path / file.relative_to(ROOT)
+    copy = tmp_path / mutant.file
     copy.parent.mkdir(parents=True)
     copy.write_text(file.read_text())
     assert plant(mutant, tmp_path) == copy
@@ -34,25 +34,18 @@ def test_names_are_told_apart() -> None:
     assert len({mutant.name for mutant in MUTANTS}) == len(MUTANTS)
 
 
-def planted(tmp_path: Path, **files: str) -> str:
-    """What becomes of ``a = (1 + 2)`` in these files of the client, one of which should have it."""
-    (tmp_path / "nats_zio").mkdir()
-    for name, text in files.items():
-        (tmp_path / f"nats_zio/{name}.py").write_text(text)
-    mutant = Mutant("the sum is wrong", "nats_zio/first.py", "a = (1 + 2)", "a = 4\nb = 5", "sums.py")
-    return plant(mutant, tmp_path).read_text()
+def planted(tmp_path: Path, text: str) -> str:
+    """What becomes of a file that should have ``a = (1 + 2)`` in it once."""
+    (tmp_path / "sums.py").write_text(text)
+    return plant(Mutant("the sum is wrong", "sums.py", "a = (1 + 2)", "a = 4\nb = 5", "urls.py"), tmp_path).read_text()
 
 
 def test_line_ends_and_indentation_do_not_matter(tmp_path: Path) -> None:
     text = "if True:\n    a = (1\n        + 2)\n"
-    assert planted(tmp_path, first=text, second="") == "if True:\n    a = 4\n    b = 5\n"
-
-
-def test_code_that_has_moved_to_another_file_is_found_there(tmp_path: Path) -> None:
-    assert planted(tmp_path, first="", second="a = (1 + 2)\n") == "a = 4\nb = 5\n"
+    assert planted(tmp_path, text) == "if True:\n    a = 4\n    b = 5\n"
 
 
 @pytest.mark.parametrize("times", [0, 2])
 def test_code_that_does_not_stand_in_one_place_is_an_error(tmp_path: Path, times: int) -> None:
     with pytest.raises(NotPlanted, match="the sum is wrong"):
-        planted(tmp_path, first="a = (1 + 2)\n" * times)
+        planted(tmp_path, "a = (1 + 2)\n" * times)
