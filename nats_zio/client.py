@@ -4,18 +4,20 @@ from __future__ import annotations
 
 from contextlib import suppress
 from dataclasses import dataclass
+from os import getpid
 from typing import TYPE_CHECKING, Any, Self
 
 from greenlet import getcurrent
 
 import zio
-from zio.lowlevel import Fiber, inner_packages
+from zio.lowlevel import Fiber, inner_packages, notice_fork
 
 from . import lazy
 from .at_home import call_home, edit_home
 from .core import Core
 from .draining import DRAIN_TIMEOUT, DrainReport
 from .errors import ConnectionClosedError, OptionError
+from .forgotten import Forgotten
 from .options import DEFAULT, check_timeout, make_options
 from .protocol import ServerInfo, check_control_line, check_queue
 from .protocol.encoder import MAX_KNOWN_SIZE, SIZES
@@ -75,10 +77,13 @@ class Client:
     Every call may be made from any task or thread. ``with`` drains on success and closes on an error.
     """
 
+    _made = False
+
     def __init__(self, servers: list[Server], options: Options) -> None:
         self._core = Core(servers, options)
         if not options.lazy:
             self._core.ready()
+        self._made = True
 
     @property
     def options(self) -> Options:
@@ -210,7 +215,7 @@ class Client:
         it is not sent. Cancelled, a reply that comes later is dropped.
         """
         core = self._core
-        if not core.opened:
+        if not core.opened or getpid() != core.pid:
             core.ready()
         if timeout is DEFAULT:
             timeout = core.options.request_timeout
@@ -246,7 +251,9 @@ class Client:
         core.ready()
         deadline = None if timeout is None else zio.now() + timeout
         gathering = core.requests.gather(subject, data, timeout, headers)
-        return Replies(gathering, deadline=deadline, max_msgs=max_msgs, stall=stall, until=until)
+        replies = Replies(gathering, deadline=deadline, max_msgs=max_msgs, stall=stall, until=until)
+        replies.client = self  # they need it
+        return replies
 
     def new_inbox(self) -> str:
         """A new unique subject for replies."""
@@ -305,6 +312,7 @@ class Client:
 
     def __exit__(self, exc_type: type[BaseException] | None, *exc_info: object) -> None:
         core = self._core
+        notice_fork()
         if core.loop.forked and core.loop is not lazy.NO_HOME:
             return  # a forked child leaves the block: the connection is the parent's
         if exc_type is None:
@@ -404,6 +412,12 @@ class Client:
         core = self._core
         core.ready()
         edit_home(core.loop, core.reconnect_here)
+
+    def __del__(self) -> None:
+        if self._made:
+            core = self._core
+            if core.opened and not core.closing and core.pid == getpid():
+                Forgotten(core).begin()
 
     def __repr__(self) -> str:
         return repr(self._core)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import threading
 from enum import Enum
+from os import getpid
 from typing import TYPE_CHECKING, Any
 from weakref import ref
 
@@ -21,7 +22,10 @@ from zio.lowlevel import (
     WaitQueue,
     current_holder,
     here,
+    log_later,
+    notice_fork,
     runtime_here,
+    stay_if_over,
     threads_in_scopes,
 )
 
@@ -84,9 +88,10 @@ class Core:
         self.prefixes = self.framer.prefixes
         self.lose_home()
         if options.lazy:
+            self.finding_home = lazy.FindingHome()
             lazy.remember(self)
         else:
-            self._settle()
+            self._settle(runtime_here() or zio.background())
 
     # Finding a home, and opening there.
 
@@ -94,14 +99,12 @@ class Core:
         """A lazy client is at home nowhere until it is used."""
         self.loop: Loop = lazy.NO_HOME
         self.opened = False
+        self.pid = getpid()  # of the process that it belongs to
 
-    def _settle(self) -> None:
+    def _settle(self, runtime: zio.Runtime) -> None:
         """Be at home in the runtime of the calling task, or in the background runtime."""
-        runtime = runtime_here()
-        in_thread = runtime is None
-        if runtime is None:
-            runtime = zio.background()
-        elif runtime.loop.forked:
+        in_thread = runtime_here() is None
+        if runtime.loop.forked:
             runtime.loop.check_usable()
         options = self.options
         loop: Loop = runtime.loop
@@ -123,6 +126,8 @@ class Core:
         self.in_use: dict[Subscription, None] = {}
         self.draining = Draining(self)
         self._opening = zio.Lock()
+        self._close_seconds = CLOSE_TIMEOUT
+        self._told = 0, 0  # of the messages and bytes accepted, how many were when loss was last told of
         self._close_waiters = WaitQueue()
         self._restored_waiters = WaitQueue()  # who waits for the reconnect
         self.loop = loop
@@ -135,16 +140,22 @@ class Core:
 
     def ready(self) -> None:
         """Before a call that needs a connection: the first one of a lazy client opens it. Errors of ``connect``."""
+        if getpid() != self.pid:
+            notice_fork()
         if not self.opened:
             self.check_open()
             call_home(self.home(), self.open_once)
 
     def home(self) -> Loop:
         """The home loop, found now if need be."""
+        if getpid() != self.pid:
+            notice_fork()
         if self.loop is lazy.NO_HOME and not self.is_closed:
-            with lazy.settling:
+            # Without a task this may have to start it, and wait for that: not while others wait for us.
+            runtime = runtime_here() or zio.background()
+            with self.finding_home:
                 if self.loop is lazy.NO_HOME:
-                    self._settle()
+                    self._settle(runtime)
         return self.loop
 
     def open_once(self) -> None:
@@ -166,6 +177,7 @@ class Core:
             self.opened = True
             self.outbound.opener = None
             self.runtime.on_close(self._close_at_end)
+            self.runtime.on_process_exit(self._settle_at_exit)
 
     def _headers_supported(self) -> bool:
         """Whether the server takes headers; before there was one, that is to be expected."""
@@ -190,7 +202,7 @@ class Core:
 
     def option_failed(self, option: str, error: BaseException) -> None:
         """A function given as an option raised, or returned what it must not."""
-        logger.error("%s= failed", option, exc_info=error)
+        log_later(logger, logging.ERROR, "%s= failed", option, error=error)
         self.emit(events.CallbackError(None, None, error))
 
     # Publishing, but for the way that Client.publish has for itself.
@@ -199,6 +211,8 @@ class Core:
         self, fiber: object, subject: str, data: Data, reply: str | None, headers: HeadersInput | None
     ) -> None:
         """``publish`` from a plain thread or another loop's task."""
+        if getpid() != self.pid:
+            notice_fork()
         prefix = self.prefixes.get(subject)
         if prefix is not None and type(data) is bytes and reply is None and headers is None:
             size = len(data)
@@ -247,6 +261,8 @@ class Core:
 
         TimeoutError if there is no room within ``seconds``.
         """
+        if getpid() != self.pid:
+            notice_fork()
         if self.is_closed:
             self.check_open()
         if not self.opened:
@@ -278,15 +294,15 @@ class Core:
 
     def slow_consumer(self, sub: Subscription) -> None:
         self.emit(events.SlowConsumer(sub, sub.dropped))
-        logger.warning("slow consumer: %r has reached its limit of pending messages", sub)
+        log_later(logger, logging.WARNING, "slow consumer: %r has reached its limit of pending messages", sub)
 
     def handler_not_started(self, sub: Subscription, error: RuntimeError) -> None:
         """There is no thread for a handler. Its messages wait; at the end of the program that is all there is to do."""
         if threading.main_thread().is_alive():
-            logger.error("the handler of %r waits for its next message: %s", sub, error)
+            log_later(logger, logging.ERROR, "the handler of %r waits for its next message: %s", sub, error)
 
     def callback_failed(self, sub: Subscription, message: Message, error: BaseException) -> None:
-        logger.error("the handler of %r failed", sub, exc_info=error)
+        log_later(logger, logging.ERROR, "the handler of %r failed", sub, error=error)
         self.emit(events.CallbackError(sub, message, error))
 
     # The connection.
@@ -384,6 +400,8 @@ class Core:
 
     def closed_before_use(self) -> bool:
         """Whether this is a lazy client without a home: then it is closed now."""
+        if getpid() != self.pid:
+            notice_fork()
         if self.loop is not lazy.NO_HOME:
             return False
         self.closing = self.is_closed = True
@@ -399,31 +417,53 @@ class Core:
             return
         self.closing = True
         with zio.shield():
-            try:
-                if self.session.connection is not None:
-                    self.outbound.flush()  # with no time left nothing would go out
-                    self.flush_here(CLOSE_TIMEOUT if limit is None else min(limit, CLOSE_TIMEOUT))
-            except (Error, zio.Cancelled) as exc:
-                self._report_lost(exc)
-            else:
-                if self.session.connection is None:
-                    self._report_lost(None)
+            self._send_accepted(self._close_seconds if limit is None else min(limit, self._close_seconds))
             self.session.stop()
             self._ended(error, ClosedReason.CLIENT_CLOSED)
             self.session.join()
             if self._event_calls is not None:
                 self._event_calls.join()
 
+    def _send_accepted(self, seconds: float) -> None:
+        """Have the server confirm what was accepted, or tell how much it has not."""
+        try:
+            if self.session.connection is not None:
+                self.outbound.flush()  # with no time left nothing would go out
+                self.flush_here(seconds)
+        except (Error, zio.Cancelled) as exc:
+            self._report_lost(exc)
+        else:
+            if self.session.connection is None:
+                self._report_lost(None)
+
     def _report_lost(self, error: BaseException | None) -> None:
-        msgs, size = self.outbound.unproved()
+        outbound = self.outbound
+        told_msgs, told_bytes = self._told
+        accepted = self._told = outbound.accepted_msgs, outbound.accepted_bytes
+        msgs, size = outbound.unproved()
+        # What is not proved came last, and some of it may have been told of already.
+        msgs, size = min(msgs, accepted[0] - told_msgs), min(size, accepted[1] - told_bytes)
         if msgs:
-            logger.warning(
+            log_later(
+                logger,
+                logging.WARNING,
                 "closing %s with %d messages (%d bytes) of which it is not proved that the server has them%s",
                 self.options.name or "a client",
                 msgs,
                 size,
                 f": {error}" if error else "",
             )
+
+    def _settle_at_exit(self) -> None:
+        """The process ends: see what was accepted out, and what is lost told, before the log is shut down.
+
+        Other exit handlers may publish more. The two seconds of a close are for both together.
+        """
+        if not self.closing:
+            clock = self.loop.clock
+            begin = clock.now()
+            self._send_accepted(CLOSE_TIMEOUT)
+            self._close_seconds = max(CLOSE_TIMEOUT - (clock.now() - begin), 0.0)
 
     def _close_at_end(self) -> None:
         """The runtime ends."""
@@ -442,11 +482,11 @@ class Core:
         self._close_waiters.wake_all()
         self.state = Status.CLOSED
         self.runtime.forget_closer(self._close_at_end)
+        self.runtime.forget_settler(self._settle_at_exit)
         self.outbound.fail(lambda: closed_error(error))
         self.requests.close(lambda: closed_error(error))
-        for sub in list(self.subscriptions.values()):
-            if isinstance(sub, Subscription):
-                sub.close(reason, None)
+        for sub in self.table.living():
+            sub.close(reason, None)
         self.subscriptions.clear()
         self._restored_waiters.fail_all(lambda: closed_error(error))
         self.emit(events.Closed(error))
@@ -455,6 +495,7 @@ class Core:
 
     def check_open(self) -> None:
         if self.is_closed:
+            stay_if_over()
             raise closed_error(self._closed_by)
 
     # Looking.

@@ -62,7 +62,7 @@ class Draining:
         future: zio.Future[DrainReport | None] = zio.Future()
         self._under_way = future
         core.begin_draining()
-        live = [sub for sub in core.subscriptions.values() if isinstance(sub, Subscription)]
+        live = core.table.living()
         subs = self._subs = list(dict.fromkeys((*live, *core.in_use)))
         report = None
         timed_out = False

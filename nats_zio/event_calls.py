@@ -6,7 +6,7 @@ import logging
 from typing import TYPE_CHECKING, Any
 
 import zio
-from zio.lowlevel import current_holder, current_owner, wait_done
+from zio.lowlevel import current_holder, current_owner, log_later, wait_done
 
 from .events import Receiver
 from .user_functions import refuse_unrun
@@ -45,8 +45,8 @@ class EventCalls:
                     zio.to_thread(self._call_one, event)
                 else:
                     self._call_one(event)
-            except Exception:
-                logger.exception("there was no thread to call on_event= for %r", event)
+            except Exception as exc:
+                log_later(logger, logging.ERROR, "there was no thread to call on_event= for %r", event, error=exc)
 
     def _call_one(self, event: Event) -> None:
         self._holder = current_holder()
@@ -58,7 +58,8 @@ class EventCalls:
         except BaseException as exc:
             if not functions.in_threads and not functions.is_users(exc):
                 raise
-            logger.exception("on_event= failed for %r", event)  # and no event: its handler would be this one
+            # And no event: its handler would be this one.
+            log_later(logger, logging.ERROR, "on_event= failed for %r", event, error=exc)
         finally:
             self._holder = None
 
@@ -69,4 +70,6 @@ class EventCalls:
         with zio.move_on_after(END_TIMEOUT) as scope:
             wait_done(self._task)
         if scope.expired:
-            logger.warning("on_event= has not returned within %s s of the end of the client", END_TIMEOUT)
+            log_later(
+                logger, logging.WARNING, "on_event= has not returned within %s s of the end of the client", END_TIMEOUT
+            )

@@ -11,6 +11,9 @@ import threading
 import weakref
 from typing import TYPE_CHECKING, Any, NoReturn
 
+import zio
+from zio.lowlevel import renew_in_child
+
 if TYPE_CHECKING:
     from .core import Core
 
@@ -29,7 +32,31 @@ class NoHome:
 NO_HOME: Any = NoHome()
 
 _cores: weakref.WeakSet[Core] = weakref.WeakSet()
-settling = threading.Lock()  # held while a client finds its home
+
+
+class FindingHome:
+    """Held while a client finds its home, which takes a moment and waits for nobody.
+
+    A call that comes in that very moment, of a signal handler or a finalizer in the same thread, cannot be made and
+    cannot wait: BlockingNotAllowed.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.RLock()
+        self._held = False
+
+    def __enter__(self) -> None:
+        self._lock.acquire()
+        if self._held:
+            self._lock.release()
+            raise zio.BlockingNotAllowed(
+                "the lazy client is just being opened by the very call that this one has interrupted"
+            )
+        self._held = True
+
+    def __exit__(self, *exc_info: object) -> None:
+        self._held = False
+        self._lock.release()
 
 
 def remember(core: Core) -> None:
@@ -37,12 +64,11 @@ def remember(core: Core) -> None:
     _cores.add(core)
 
 
-def _in_child() -> None:
-    global settling
-    settling = threading.Lock()
+def _begin_anew() -> None:
     for core in list(_cores):
-        core.lose_home()
+        if core.pid != os.getpid():
+            core.finding_home = FindingHome()
+            core.lose_home()
 
 
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_in_child)
+renew_in_child(_begin_anew)

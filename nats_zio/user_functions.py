@@ -8,14 +8,13 @@ that calls it, say.
 from __future__ import annotations
 
 import functools
-import inspect
 from types import AsyncGeneratorType, CoroutineType, GeneratorType
 from typing import TYPE_CHECKING, Any
 
 from greenlet import GreenletExit, getcurrent
 
 import zio
-from zio.lowlevel import Fiber
+from zio.lowlevel import Fiber, kind_of_unrun
 
 from .errors import OptionError
 
@@ -33,15 +32,10 @@ def check_plain(name: str, fn: object) -> None:
     """OptionError if calling ``fn``, given as ``name``, would run nothing: of a coroutine or generator function."""
     if fn is None:
         return
-    while isinstance(fn, functools.partial):
-        fn = fn.func
-    for called in (fn, getattr(type(fn), "__call__", None)):  # noqa: B004  (the method itself is looked at)
-        if inspect.iscoroutinefunction(called):
-            kind = "async def"
-        elif inspect.isgeneratorfunction(called) or inspect.isasyncgenfunction(called):
-            kind = "a generator function"
-        else:
-            continue
+    kind = kind_of_unrun(fn)
+    if kind is not None:
+        while isinstance(fn, functools.partial):
+            fn = fn.func
         # No repr: that of an object may show what it holds.
         told = getattr(fn, "__qualname__", None) or type(fn).__qualname__
         raise OptionError(f"{name}={told} is {kind}, of which a call would run nothing: {_RULE}")

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar
 from greenlet import getcurrent
 
 from ._core import WOKEN, Fiber, Loop, Task, Waiter, WaitQueue, WrongLoop, call_elsewhere, edit_elsewhere
+from .selecting import told_with_homes
 from .sync import Future
 from .tasks import maybe_pause
 
@@ -42,7 +43,8 @@ class Completions(Generic[S]):
             (self._ended if source.done else pending).append(source)
         homes = {source.select_home for source in pending}
         if len(homes) > 1:
-            raise WrongLoop(f"as_completed of tasks and futures of {len(homes)} different loops")
+            told = told_with_homes(pending)
+            raise WrongLoop(f"as_completed of tasks and futures of {len(homes)} different loops: {told}")
         self._waiters = WaitQueue()
         self._pending = len(pending)
         self._loop: Loop | None = next(iter(homes), None)

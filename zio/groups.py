@@ -8,6 +8,7 @@ from greenlet import getcurrent
 
 from ._core import (
     FAILED,
+    UNRUN,
     Cancelled,
     CancelScope,
     Fiber,
@@ -16,6 +17,8 @@ from ._core import (
     Waiter,
     WaitQueue,
     call_elsewhere,
+    check_function,
+    current_holder,
     here,
     inherited_context,
 )
@@ -62,6 +65,8 @@ class TaskGroup:
         self._observed = limit is not None  # whether anybody but the block wants to know of a task's end
 
     def __enter__(self) -> Self:
+        if self._fiber is not None:  # before anything changes for the block that it belongs to
+            raise RuntimeError(f"{self!r} has been entered already: each block needs a group of its own")
         try:
             self._fiber = here()
         except RuntimeError:
@@ -77,6 +82,11 @@ class TaskGroup:
         RuntimeError when the block has ended. It waits only in a group with a limit: until there are fewer tasks.
         If Cancelled is raised then, the task was not started.
         """
+        try:
+            if fn.__code__.co_flags & UNRUN:
+                check_function("TaskGroup.spawn", "fn", fn)
+        except AttributeError:
+            check_function("TaskGroup.spawn", "fn", fn)
         loop = self._loop()
         if self._places is not None:
             self._take_place(self._places)
@@ -92,6 +102,7 @@ class TaskGroup:
         RuntimeError if it ends, or is cancelled with its group, without having called. A cancel of this call cancels
         the task and waits for its end.
         """
+        check_function("TaskGroup.start", "fn", fn)
         self._loop()
         if self._places is not None:
             self._take_place(self._places)
@@ -185,6 +196,8 @@ class TaskGroup:
         self, exc_type: type[BaseException] | None, exc: BaseException | None, tb: TracebackType | None
     ) -> bool:
         assert self._fiber is not None
+        if getcurrent() is not self._fiber:  # whose wait would this be?
+            raise RuntimeError(f"{self!r} is left in {current_holder()!r}, and was entered in {self._fiber.task!r}")
         scope = self._scope
         if exc is not None and not (isinstance(exc, Cancelled) and scope.cancelled):
             self._failed(exc)

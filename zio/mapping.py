@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from greenlet import getcurrent
 
-from ._core import Fiber, background, refuse_to_block_here
+from ._core import Fiber, background, check_function, refuse_to_block_here
 from .groups import TaskGroup
 from .sync import Semaphore
 from .tasks import maybe_pause
@@ -28,6 +28,7 @@ def map(fn: Callable[[T], R], items: Iterable[T], limit: int | None = None) -> l
     errors are raised as an ExceptionGroup, as in a :class:`TaskGroup`. A cancel cancels all calls and waits for their
     end. In a plain thread the calls run in the background runtime.
     """
+    check_function("zio.map", "fn", fn)
     if limit is not None and not (isinstance(limit, int) and limit >= 1):
         raise ValueError(f"limit must be a number of tasks from 1 up, or None, not {limit!r}")
     if type(getcurrent()) is not Fiber:

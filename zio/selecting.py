@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from itertools import count
-from typing import Any, Protocol, runtime_checkable
+from math import inf
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+from weakref import WeakSet
 
 from greenlet import getcurrent
 
@@ -14,18 +15,22 @@ from ._core import (
     Cancelled,
     Fiber,
     Loop,
+    MonotonicClock,
     Waiter,
     WouldBlock,
     WrongLoop,
     background,
     call_elsewhere,
     check_seconds,
-    current_holder,
     seconds_after,
 )
 
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from ._core import Clock
+
 _UNSET: Any = object()
-_turns = count()
 
 
 @runtime_checkable
@@ -45,6 +50,10 @@ class Selectable(Protocol):
     def select_result(self, waiter: Waiter) -> Any: ...
 
 
+# Types that have all of this: to look it up each time was three quarters of the time of a select.
+_kinds: WeakSet[type] = WeakSet()
+
+
 class SelectWaiter(Waiter):
     """A waiter armed on several sources. ``offers`` has, for channels to send to, what is offered."""
 
@@ -60,8 +69,8 @@ def select(*sources: Any, timeout: float | None = None, priority: bool = False, 
 
     Sources are channels (receive), ``channel.send_op(item)``, broadcast receivers, tasks, futures, groups, events and
     ``Notify`` (value True), subscriptions, signal receivers and :func:`after`. If several
-    are ready they take turns; with ``priority`` the first in argument order wins. The losers are untouched: nothing is
-    taken from them.
+    are ready they take turns, in no particular order, so that none starves; with ``priority`` the first in argument
+    order wins. The losers are untouched: nothing is taken from them.
 
     ``timeout`` in seconds: TimeoutError when it passes. A closed source raises ChannelClosed with ``.source``
     set, a failed task or future its error. A cancel ends the wait and takes nothing.
@@ -71,8 +80,8 @@ def select(*sources: Any, timeout: float | None = None, priority: bool = False, 
     if not entries:
         raise ValueError("select needs at least one source")
     for _, source in entries:
-        if not isinstance(source, Selectable):
-            raise TypeError(f"cannot select on {source!r}: no channel, task, future, event or the like")
+        if type(source) not in _kinds:
+            _check_selectable(source)
     home = _home_of([source for _, source in entries])
     fiber = getcurrent()
     if type(fiber) is Fiber and (home is None or fiber.loop is home):
@@ -82,13 +91,26 @@ def select(*sources: Any, timeout: float | None = None, priority: bool = False, 
     return call_elsewhere(home, _select_posted, entries, timeout, priority)  # type: ignore[no-any-return]
 
 
+def _check_selectable(source: object) -> None:
+    if not isinstance(source, Selectable):
+        raise TypeError(f"cannot select on {source!r}: no channel, task, future, event or the like")
+    if issubclass(type(source), Selectable):  # not only this one object
+        _kinds.add(type(source))
+
+
 def _home_of(sources: list[Any]) -> Loop | None:
     """The one loop that the sources belong to."""
     found = [getattr(source, "select_home", None) for source in sources]
     homes = {id(loop): loop for loop in found if loop is not None}
     if len(homes) > 1:
-        raise WrongLoop(f"select over sources of {len(homes)} different loops: {sources!r}")
+        raise WrongLoop(f"select over sources of {len(homes)} different loops: {told_with_homes(sources)}")
     return next(iter(homes.values()), None)
+
+
+def told_with_homes(sources: Iterable[Any]) -> str:
+    """The sources and what loops they belong to, for an error."""
+    homes = [(source, getattr(source, "select_home", None)) for source in sources]
+    return ", ".join(f"{source!r} belongs to {home!r}" for source, home in homes if home is not None)
 
 
 def _select_posted(entries: list[tuple[Any, Any]], timeout: float | None, priority: bool) -> tuple[Any, Any]:
@@ -105,8 +127,9 @@ def _select_here(
         loop.checkpoint(fiber)
     else:
         loop.budget -= 1
-    at = 0 if priority else next(_turns) % len(entries)
-    for key, source in entries[at:] + entries[:at]:
+    # By chance: any rule of turns has a pattern of selects, by one task or by several, in which a source starves.
+    at = 0 if priority else int(loop.runtime.random.random() * len(entries))
+    for key, source in entries[at:] + entries[:at] if at else entries:
         if source.select_ready():
             try:
                 return key, source.select_take()
@@ -154,49 +177,89 @@ def _missed(source: Selectable, waiter: Waiter) -> bool:
 
 
 class After:
-    """A source that completes at a moment; see :func:`after`."""
+    """A source that completes at a moment; see :func:`after`.
 
-    __slots__ = ("_waiters", "deadline")
+    It has no home, since it is nothing but a time: each wait has a timer of its own in the loop that it is in.
+    """
+
+    __slots__ = ("_armed", "_clock", "_deadline")
 
     select_home = None
-    sleeping = False  # for the timer heap
 
-    def __init__(self, deadline: float) -> None:
-        self.deadline = deadline
-        self._waiters: list[Waiter] = []
+    def __init__(self, seconds: float) -> None:
+        self._clock: Clock = _clock_here()
+        self._deadline = seconds_after(self._clock.now(), seconds, "the time of after()")
+        self._armed: dict[Waiter, None] = {}  # those whose timer will do something yet; each its own loop's
+
+    @property
+    def deadline(self) -> float:
+        """When it completes, on the clock of the run that it was made or last used in."""
+        return self._deadline
+
+    def _move_to(self, clock: Clock) -> None:
+        """Count what is left on another clock: it was made outside the run of a virtual one, or in an earlier run."""
+        if clock is not self._clock:
+            if clock.virtual or self._clock.virtual:
+                self._deadline = clock.now() + (self._deadline - self._clock.now())
+            self._clock = clock
 
     def select_ready(self) -> bool:
-        return bool(current_holder().now() >= self.deadline)
+        self._move_to(_clock_here())
+        return self._clock.now() >= self._deadline
 
     def select_take(self) -> float:
-        return self.deadline
+        return self._deadline
 
     def select_arm(self, waiter: Waiter) -> None:
-        if not self._waiters and self.deadline != float("inf"):
-            waiter.fiber.loop.timers.push(self.deadline, self)
-        self._waiters.append(waiter)
+        loop = waiter.fiber.loop
+        self._move_to(loop.clock)
+        if self._deadline != inf:
+            self._armed[waiter] = None
+            loop.timers.push(self._deadline, _Alarm(self, waiter))
 
     def select_disarm(self, waiter: Waiter) -> None:
-        if waiter in self._waiters:
-            self._waiters.remove(waiter)
-            if not self._waiters and self.deadline != float("inf"):
-                waiter.fiber.loop.timers.ended_early()
+        if waiter in self._armed:
+            del self._armed[waiter]
+            waiter.fiber.loop.timers.ended_early()
 
     def select_result(self, waiter: Waiter) -> float:
-        return self.deadline
-
-    def alive(self, deadline: float) -> bool:
-        return bool(self._waiters)
-
-    def expire(self) -> None:
-        waiters, self._waiters = self._waiters, []
-        for waiter in waiters:
-            waiter.wake(None, self)
+        return self._deadline
 
     def __repr__(self) -> str:
-        return f"<after, at {self.deadline:.3f}>"
+        return f"<after, at {self._deadline:.3f}>"
+
+
+class _Alarm:
+    """One wait for an ``after``, in the heap of timers."""
+
+    __slots__ = ("_after", "_waiter")
+
+    sleeping = False
+
+    def __init__(self, after: After, waiter: Waiter) -> None:
+        self._after = after
+        self._waiter = waiter
+
+    def alive(self, deadline: float) -> bool:
+        return not self._waiter.state
+
+    def expire(self) -> None:
+        self._after._armed.pop(self._waiter, None)
+        self._waiter.wake(None, self._after)
+
+
+def _clock_here() -> Clock:
+    fiber = getcurrent()
+    return fiber.loop.clock if type(fiber) is Fiber else _REAL_TIME
+
+
+_REAL_TIME = MonotonicClock()
 
 
 def after(seconds: float) -> After:
-    """A source for :func:`select` that completes in ``seconds`` from now and stays ready; its value is that time."""
-    return After(seconds_after(current_holder().now(), seconds, "the time of after()"))
+    """A source for :func:`select` that completes in ``seconds`` from now and stays ready; its value is that time.
+
+    It may be made anywhere, before the run too, and used by any number of tasks and runs at once. The seconds count
+    from the call. A run with a virtual clock takes over what is left of them.
+    """
+    return After(seconds)

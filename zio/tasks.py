@@ -12,6 +12,7 @@ from greenlet import getcurrent
 
 from ._core import (
     TIMED_OUT,
+    UNRUN,
     Cancelled,
     Fiber,
     RuntimeClosed,
@@ -19,6 +20,7 @@ from ._core import (
     Task,
     ThreadHolder,
     background,
+    check_function,
     check_seconds,
     current_holder,
     here,
@@ -37,7 +39,13 @@ def spawn(fn: Callable[..., T], *args: Any, name: str | None = None) -> Task[T]:
 
     An error that nobody joins is reported through ``on_unhandled``. The task is cancelled when the run ends.
     Prefer :class:`zio.TaskGroup`, which ends with its tasks. RuntimeClosed while the runtime is ending.
+    TypeError for what cannot be run: no function, or an ``async def`` or a generator function.
     """
+    try:
+        if fn.__code__.co_flags & UNRUN:
+            check_function("zio.spawn", "fn", fn)
+    except AttributeError:
+        check_function("zio.spawn", "fn", fn)
     fiber = getcurrent()
     if type(fiber) is Fiber:
         loop = fiber.loop
@@ -126,7 +134,9 @@ def _sleep_in_thread(seconds: float) -> None:
     until = seconds_after(time.monotonic(), seconds, "the time to sleep")
     holder.raise_pending()
     asleep = _ThreadSleep()
-    with holder.blocked_in(asleep):
+    waits = holder.about_to_wait()
+    waits.append(asleep)
+    try:
         while True:
             left = holder.check_deadlines()
             if holder.scope.cancelled:
@@ -135,6 +145,9 @@ def _sleep_in_thread(seconds: float) -> None:
             if rest <= 0:
                 return
             asleep.wait(rest if left is None else min(rest, left))
+    finally:
+        if asleep in waits:
+            waits.remove(asleep)
 
 
 class _ThreadSleep:

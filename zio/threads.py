@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from greenlet import getcurrent
 
-from ._core import Fiber, call_elsewhere, worker_loop
+from ._core import Fiber, call_elsewhere, check_function, worker_loop
 from ._core.foreign import refuse_to_block_here
 
 if TYPE_CHECKING:
@@ -23,6 +23,7 @@ def to_thread(fn: Callable[..., T], *args: Any, abandon_on_cancel: bool = False)
     once and drops the outcome; zio's own calls, made by ``fn``, end with Cancelled. In a plain thread (a pool
     thread included) ``fn`` is called directly.
     """
+    check_function("zio.to_thread", "fn", fn)
     fiber = getcurrent()
     if type(fiber) is Fiber:
         return fiber.loop.runtime.pool.run(fn, args, abandon=abandon_on_cancel)  # type: ignore[no-any-return]
@@ -36,6 +37,7 @@ def from_thread(fn: Callable[..., T], *args: Any) -> T:
     RuntimeError in other threads; those use ``Runtime.call``. While it waits the thread does not count against the
     limit of the pool, so that the task may have jobs of its own.
     """
+    check_function("zio.from_thread", "fn", fn)
     loop = worker_loop()
     if loop is None:
         raise RuntimeError("from_thread works in threads started by zio.to_thread; elsewhere use Runtime.call")

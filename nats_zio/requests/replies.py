@@ -157,6 +157,7 @@ class Replies:
     ) -> None:
         self.reason: Reason | None = None
         self.sentinel: Message | None = None
+        self.client: object = None  # which is kept by whoever has these
         self._gathering = gathering
         self._deadline = deadline  # a time of zio.now()
         self._max_msgs = max_msgs

@@ -210,6 +210,7 @@ class Session:
                     sub = subs.get(sid)
                     if sub is not None:
                         sub.deliver(messages, bound)
+                sub = None  # or this frame would hold it until something comes again
                 for event in control:
                     self._handle(event)
                 if gate.shut:

@@ -18,8 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from ..protocol import ServerErrorInfo
-    from .subscribing import Inbox
-    from .subscription import Subscription
+    from .subscribing import Entry
 
 MOST_UNPROVED = 100  # SUBs after which a PING is due, so that they do not gather
 
@@ -31,18 +30,23 @@ class Unconfirmed:
     """
 
     def __init__(self) -> None:
-        self._subs: dict[int, Subscription | Inbox] = {}
+        self._subs: dict[int, Entry] = {}
         self._last = 0
         self._unmarked = 0
 
-    def sent(self, sub: Subscription | Inbox) -> bool:
+    def sent(self, sub: Entry) -> bool:
         """A SUB was sent. True if it is time for a PING behind it."""
         self._subs[sub.sid] = sub
         self._last = sub.sid
         self._unmarked += 1
         return self._unmarked >= MOST_UNPROVED
 
-    def sent_anew(self, subs: Iterable[Subscription | Inbox]) -> None:
+    def replace(self, entry: Entry) -> None:
+        """Another one stands for the subscription of this sid. From any thread."""
+        if entry.sid in self._subs:
+            self._subs[entry.sid] = entry
+
+    def sent_anew(self, subs: Iterable[Entry]) -> None:
         """On a new connection these were sent, and nothing else."""
         self._subs = {sub.sid: sub for sub in subs}
         self._last = next(reversed(self._subs), 0)
@@ -60,9 +64,7 @@ class Unconfirmed:
                 return
             del self._subs[sid]
 
-    def refused(
-        self, info: ServerErrorInfo, before: int | None, live: Iterable[Subscription | Inbox]
-    ) -> Subscription | Inbox | None:
+    def refused(self, info: ServerErrorInfo, before: int | None, live: Iterable[Entry]) -> Entry | None:
         """The subscription that ``info`` is about, None if it is none that we know.
 
         ``before`` is the mark of the first PING not answered. ``live`` subscriptions, in order, come into question
@@ -80,7 +82,7 @@ class Unconfirmed:
         return found
 
 
-def _named(info: ServerErrorInfo, subs: list[Subscription | Inbox]) -> Subscription | Inbox | None:
+def _named(info: ServerErrorInfo, subs: list[Entry]) -> Entry | None:
     fitting = [
         sub for sub in reversed(subs) if sub.subject == info.subject and (info.sid is None or sub.sid == info.sid)
     ]
@@ -91,12 +93,12 @@ def _named(info: ServerErrorInfo, subs: list[Subscription | Inbox]) -> Subscript
     return fitting[0] if fitting and info.queue is None else None
 
 
-def _newest(window: list[Subscription | Inbox]) -> Subscription | Inbox | None:
+def _newest(window: list[Entry]) -> Entry | None:
     """What has had messages has been accepted."""
     return next((sub for sub in reversed(window) if not sub.heard_of), None)
 
 
-def _may_be_sent(sub: Subscription | Inbox) -> bool:
+def _may_be_sent(sub: Entry) -> bool:
     try:
         check_subscribe_subject(sub.subject)
     except BadSubjectError:

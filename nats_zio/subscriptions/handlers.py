@@ -124,6 +124,8 @@ class HandlerRunner:
         me = current_holder()
         lane.holders.add(me)
         while True:
+            if loop.forked:  # the handler has forked, and the child returns: what is pending is the parent's
+                return
             try:
                 message = popleft()
             except IndexError:

@@ -18,6 +18,7 @@ from ..options import check_limit, check_overflow
 from ..protocol import encoder
 from ..user_functions import check_plain
 from .attribution import Unconfirmed
+from .held import Held
 from .subscription import Subscription
 
 if TYPE_CHECKING:
@@ -75,14 +76,23 @@ class Inbox:
         self.deliver = deliver
 
 
+Entry = Subscription | Inbox | Held
+
+
 class SubscriptionTable:
     """The subscriptions of one client. All of it runs in the client's home loop."""
 
     def __init__(self, core: Core) -> None:
-        self.entries: dict[int, Subscription | Inbox] = {}
+        self.entries: dict[int, Entry] = {}
         self.unconfirmed = Unconfirmed()
         self._core = core
         self._sids = count(1)
+        self.on_less: Callable[[], object] | None = None  # is told when a subscription has ended
+
+    def living(self) -> list[Subscription]:
+        """Those of the user's."""
+        found = [entry.known() if isinstance(entry, Held) else entry for entry in self.entries.values()]
+        return [sub for sub in found if isinstance(sub, Subscription)]
 
     def make(self, subject: str, queue: str | None, terms: Terms) -> Subscription:
         """A new subscription. Never blocks. ConnectionClosedError, DrainingError."""
@@ -120,7 +130,7 @@ class SubscriptionTable:
         """Subscribe an inbox of the client's own: batches go to ``deliver``."""
         self._add(Inbox(subject, next(self._sids), deliver))
 
-    def _add(self, sub: Subscription | Inbox) -> None:
+    def _add(self, sub: Entry) -> None:
         core = self._core
         self.entries[sub.sid] = sub
         core.outbound.control(encoder.sub(sub.subject, sub.queue, sub.sid))
@@ -132,17 +142,20 @@ class SubscriptionTable:
         frames = []
         for sub in self.entries.values():
             frames.append(encoder.sub(sub.subject, sub.queue, sub.sid))
-            if isinstance(sub, Subscription):
-                sub.count_anew()
+            own = sub.known() if isinstance(sub, Held) else sub
+            if isinstance(own, Subscription):
+                own.count_anew()
             if sub.remaining is not None:
                 frames.append(encoder.unsub(sub.sid, sub.remaining))
         self.unconfirmed.sent_anew(self.entries.values())
         return frames
 
-    def unsubscribe(self, sub: Subscription | Inbox) -> None:
+    def unsubscribe(self, sub: Entry) -> None:
         """End it on the server."""
         if self.entries.pop(sub.sid, None) is not None:
             self._core.outbound.control(encoder.unsub(sub.sid))
+            if self.on_less is not None:
+                self.on_less()
 
     def limit(self, sub: Subscription, after: int) -> None:
         """Have the server end it after so many messages, counted on this connection."""
@@ -151,6 +164,8 @@ class SubscriptionTable:
     def forget(self, sub: Subscription) -> None:
         """It has ended on the server, and is not to be replayed."""
         self.entries.pop(sub.sid, None)
+        if self.on_less is not None:
+            self.on_less()
 
     def refused(self, info: ServerErrorInfo, error: ServerError, before: int | None) -> Subscription | None:
         """The server has refused a subscription: end it. ``before``: the mark of the first PING not answered.
@@ -162,6 +177,10 @@ class SubscriptionTable:
         if sub is None:
             return None
         self.unsubscribe(sub)
+        if isinstance(sub, Held):
+            sub = sub.known()
+            if sub is None:
+                return None
         if isinstance(sub, Subscription):
             denied = isinstance(error, PermissionDeniedError)
             sub.close(ClosedReason.PERMISSION_DENIED if denied else ClosedReason.SERVER_ERROR, error)

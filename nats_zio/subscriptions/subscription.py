@@ -292,6 +292,11 @@ class Subscription:
         return self._limits.dropped_bytes
 
     @property
+    def has_handler(self) -> bool:
+        """Whether a handler takes its messages."""
+        return self._runner is not None
+
+    @property
     def closed(self) -> bool:
         """Whether it has ended; messages may still be pending."""
         return self.closed_reason is not None

@@ -22,7 +22,7 @@ from wsproto.extensions import Extension
 from wsproto.frame_protocol import CloseReason
 
 import zio
-from zio.lowlevel import Fiber, here
+from zio.lowlevel import Fiber, here, notice_fork
 from zio.net import Stream
 
 from ..errors import WebSocketError
@@ -279,6 +279,7 @@ class WebSocketStream(Stream):
     def close(self) -> None:
         if self._closed:
             return
+        notice_fork()
         loop = self._loop
         if loop.closed or loop.forked:  # in a forked child the connection is the parent's: not a byte may go out
             self._closed = True
@@ -297,7 +298,7 @@ class WebSocketStream(Stream):
         if type(fiber) is Fiber:
             if fiber.loop is self._loop:
                 return fiber
-            raise zio.WrongLoop(f"{what}: the stream belongs to {self._loop!r}, this task to {fiber.loop!r}")
+            raise zio.WrongLoop(f"{what}: the stream belongs to {self._loop!r}, {fiber.task!r} to {fiber.loop!r}")
         raise RuntimeError(f"{what} needs a task of the stream's runtime: call it inside zio.run(...)")
 
     def _enter(self, what: str) -> Fiber:

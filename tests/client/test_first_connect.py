@@ -18,6 +18,7 @@ import zio
 from nats_zio import Status, events
 from nats_zio.testing import NatsServer, ScriptedServer
 from nats_zio.testing.scripted import User
+from nats_zio.user_functions import UserFunctions
 from tests.client.helpers import Peer, away, eventually, next_event
 from tests.secrecy import secret
 from zio.testing import SimNetwork, run_virtual
@@ -427,3 +428,26 @@ def test_a_lazy_client_that_could_not_connect_is_kept_by_nobody(run: Run) -> Non
         assert core() is None
 
     run(main)
+
+
+def test_a_call_amid_the_first_call_of_a_lazy_client_is_refused_and_that_goes_on(
+    server: NatsServer, background_runtime: zio.Runtime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of a signal handler, say, or a finalizer: it can neither be made nor wait for what it has interrupted."""
+    outcomes: list[str] = []
+    nc = nats_zio.connect(server.url, lazy=True)
+
+    class Interrupted(UserFunctions):
+        def __init__(self, runtime: zio.Runtime, *, in_threads: bool) -> None:
+            super().__init__(runtime, in_threads=in_threads)
+            with pytest.raises(zio.BlockingNotAllowed, match="just being opened"):
+                nc.publish("x", b"2")
+            outcomes.append("refused")
+
+    with nats_zio.connect(server.url) as other, other.subscribe("x") as sub:
+        other.flush()
+        monkeypatch.setattr("nats_zio.core.UserFunctions", Interrupted)
+        with nc:
+            nc.publish("x", b"1")
+        assert sub.next(timeout=5).data == b"1"
+    assert outcomes == ["refused"]

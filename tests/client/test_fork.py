@@ -27,3 +27,11 @@ def test_a_child_of_multiprocessing_neither_hangs_nor_disturbs_its_parent(server
     assert script.stdout == "the parent is well\n"
     if what != "mp-raises":
         assert "Traceback" not in script.stderr, script.stderr
+
+
+def test_a_child_that_returns_from_the_handler_that_has_forked_it_handles_no_more_messages(server: NatsServer) -> None:
+    script = run_script("fork_in_handler.py", server.url, env=QUIET, timeout=30)
+    lines = script.stdout.splitlines()
+    assert [line for line in lines if line.startswith("parent")] == [f"parent {number}" for number in range(5)]
+    assert [line for line in lines if line.startswith("child")] == ["child 0"]
+    assert lines[-1] == "the child's status: 0"

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import os
+import re
 import threading
+from collections.abc import Callable, Iterator
 
 import pytest
 
 import zio
 from tests.zio.helpers_scripts import run_script
-from zio._core import runtime as runtime_module
+from zio._core import background_runtime as background_module
 
 
 def test_inside_run_there_is_no_background_runtime_and_no_second_thread() -> None:
     """Done 7: all that needs neither a pool nor a name look-up."""
-    runtime_module_background = runtime_module._background
+    before_runtime = background_module.background_if_started()
     seen: set[threading.Thread] = set()
 
     def echo(listener: zio.net.Listener) -> None:
@@ -42,7 +44,7 @@ def test_inside_run_there_is_no_background_runtime_and_no_second_thread() -> Non
     before = set(threading.enumerate())
     zio.run(main)
     assert seen <= before
-    assert runtime_module._background is runtime_module_background
+    assert background_module.background_if_started() is before_runtime
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "::1"])
@@ -75,9 +77,9 @@ def test_objects_made_outside_any_task_are_at_home_in_the_run_that_uses_them() -
         zio.spawn(channel.send, 5)
         return channel.recv()
 
-    before = runtime_module._background
+    before = background_module.background_if_started()
     assert zio.run(main) == 5
-    assert runtime_module._background is before
+    assert background_module.background_if_started() is before
 
 
 def test_there_is_one_for_all_threads(background_runtime: zio.Runtime) -> None:
@@ -168,11 +170,29 @@ def test_a_task_that_refuses_to_end_delays_the_exit_only_so_long() -> None:
 # Where it cannot work.
 
 
-@pytest.mark.parametrize("kind", ["gevent", "eventlet"])
-def test_in_a_patched_process_every_way_in_raises_one_clear_error(kind: str) -> None:
-    done = run_script("patched.py", kind)
+def test_a_runtime_tells_which_one_it_is_and_where() -> None:
+    runtime = zio.Runtime()
+    number = re.fullmatch(r"<Runtime (\d+), not begun>", repr(runtime))
+    assert number
+    assert runtime.run(lambda: repr(runtime)) == f"<Runtime {number[1]}, in thread 'MainThread'>"
+    assert repr(runtime) == f"<Runtime {number[1]}, ended>"
+    assert repr(runtime.loop) == f"<loop of Runtime {number[1]}, ended>"
+
+
+@pytest.mark.parametrize(
+    ("kind", "patched"),
+    [
+        ("gevent", ("threading", "select")),
+        ("gevent", ("subprocess",)),
+        ("eventlet", ("thread", "select")),
+        ("eventlet", ("subprocess",)),
+    ],
+)
+def test_in_a_patched_process_every_way_in_raises_one_clear_error(kind: str, patched: tuple[str, ...]) -> None:
+    done = run_script("patched.py", kind, *patched)
     assert done.returncode == 0, done.stdout + done.stderr
-    assert len(set(done.stdout.splitlines())) == 1
+    (line,) = set(done.stdout.splitlines())
+    assert "cannot run in a process patched by" in line
 
 
 @pytest.mark.parametrize(("name", "value"), [("ZIO_POLLER", "kqueue"), ("ZIO_SCHED_SEED", "random")])
@@ -186,3 +206,59 @@ def test_empty_values_in_the_environment_mean_the_default(monkeypatch: pytest.Mo
     monkeypatch.setenv("ZIO_POLLER", "")
     monkeypatch.setenv("ZIO_SCHED_SEED", "")
     assert zio.run(os.getpid) == os.getpid()
+
+
+# It begins without a lock, since whoever wants it may have interrupted its beginning.
+
+
+@pytest.fixture
+def not_started(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """There is none, until the test asks for one."""
+    monkeypatch.setattr(background_module, "_current", background_module._NotStarted())
+    yield
+    runtime = background_module.background_if_started()
+    if runtime is not None:
+        runtime.close()
+
+
+def test_a_handler_that_asks_for_it_while_it_is_being_started_gets_the_one_that_counts(
+    not_started: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    start_thread = background_module._start_thread
+    found: list[zio.Runtime] = []
+
+    def interrupted(target: Callable[[], object]) -> None:
+        monkeypatch.setattr(background_module, "_start_thread", start_thread)
+        found.append(zio.background())  # as a signal handler might, or a finalizer
+        start_thread(target)
+
+    monkeypatch.setattr(background_module, "_start_thread", interrupted)
+    before = set(threading.enumerate())
+    found.append(zio.background())
+    assert found[0] is found[1]
+    assert found[0].call(lambda: 5) == 5
+    others = [thread for thread in threading.enumerate() if thread not in before and thread.name == "zio-background"]
+    for thread in others:
+        thread.join(0 if found[0].loop.thread_id == thread.ident else 10)
+    assert [thread.ident for thread in others if thread.is_alive()] == [found[0].loop.thread_id]
+
+
+def test_what_a_signal_handler_raises_while_it_is_being_started_leaves_no_thread(
+    not_started: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    start_thread = background_module._start_thread
+    started: list[threading.Thread] = []
+
+    def interrupted(target: Callable[[], object]) -> None:
+        before = set(threading.enumerate())
+        start_thread(target)
+        started.extend(set(threading.enumerate()) - before)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(background_module, "_start_thread", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        zio.background()
+    for thread in started:
+        thread.join(10)
+        assert not thread.is_alive()
+    assert background_module.background_if_started() is None

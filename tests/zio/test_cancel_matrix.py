@@ -395,7 +395,7 @@ def select_after(stack: ExitStack, timeout: float | None) -> Case:
     case = select_case(gate, gate.set, True, timeout, gate)
     return Case(
         lambda: zio.select(never, it=gate, timeout=timeout),
-        lambda: (case.state(), list(never._waiters)),
+        lambda: (case.state(), list(never._armed)),
         gate.set,
         ("it", True),
     )
@@ -1774,7 +1774,7 @@ NOT_BLOCKING = {
     *("spawn", "TaskGroup.__enter__", "TaskGroup.cancel", "current_task", "now"),
     *("Task.cancel", "Task.result", "Task.finish", "Task.now", "Task.cancel_arrived", "Task.scope_changed"),
     # Scopes.
-    *("timeout", "move_on_after", "shield", "after", "selecting.After.alive", "selecting.After.expire"),
+    *("timeout", "move_on_after", "shield", "after", "selecting.told_with_homes"),
     *each_of("CancelScope", "__enter__ __exit__ cancel alive expire run_out"),
     # Channels and locks: what gives, and what only looks.
     *("Broadcast.close", "Broadcast.send", "Broadcast.subscribe"),
@@ -1834,7 +1834,14 @@ NOT_BLOCKING = {
     *("net.stream.Stream.discard_received", "net.sockets.SocketStream.discard_received"),  # a part of closing TLS
     *("net.tls.TLSStream.discard_received", "testing.sim.stream.SimStream.discard_received"),
     *("net.stream.Stream.lend", "net.sockets.SocketStream.lend"),  # gives a task nothing
-    *("net.stream.Stream.end_loan", "net.sockets.SocketStream.end_loan"),
+    *(
+        "net.stream.Stream.end_loan",
+        "net.sockets.SocketStream.end_loan",
+        "net.lending.Loan.begin",
+        "net.lending.Loan.end",
+    ),
+    *("net.stream.Stream.send_noted", "net.sockets.SocketStream.send_noted"),
+    *("net.polled.PolledSocket.register", "net.polled.PolledSocket.close_for_good"),
     *each_of("net.lending.Loan", "wait peek skip"),  # which no task ever has
     *("net.polled.PolledSocket.wait_readable", "net.polled.PolledSocket.wait_writable"),  # parts of recv and send
     *("net.stream.Stream.__enter__", "net.stream.Stream.__exit__"),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import _thread
+import ctypes
 import os
 import signal
 import subprocess
@@ -9,13 +11,15 @@ import threading
 import time
 from collections.abc import Callable
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 import zio
+from tests.zio.helpers_scripts import run_script
 from tests.zio.helpers_streams import in_turn, stream_and_peer
-from zio._core import foreign
+from zio._core import foreign, native_threads
 from zio.testing import wait_all_parked
 
 
@@ -314,6 +318,79 @@ def test_what_the_background_runtime_left_before_it_had_nothing_to_do_is_found(
         return event.wait()
 
     assert zio.run(main)
+
+
+def start_in_c(call: Callable[[], None]) -> None:
+    """In a thread that nothing of Python has started."""
+    libc = ctypes.CDLL(None)
+    kind = ctypes.CFUNCTYPE(ctypes.c_void_p, ctypes.c_void_p)
+    started_in_c.append(entry := kind(lambda _: call()))  # kept: it returns into it
+    thread = ctypes.c_ulong()
+    assert libc.pthread_create(ctypes.byref(thread), None, entry, None) == 0
+    libc.pthread_detach(thread)
+
+
+started_in_c: list[object] = []
+NATIVE = {"by _thread": lambda call: _thread.start_new_thread(call, ()), "by C": start_in_c}
+
+
+@pytest.mark.parametrize("started", NATIVE)
+def test_no_false_alarm_while_there_is_a_thread_that_threading_does_not_know(
+    started: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = threading.Lock()
+    look = foreign.another_thread_could_wake_us
+
+    def look_and_tell() -> bool:
+        answer = look()
+        asked.release()
+        return answer
+
+    def main() -> bool:
+        event = zio.Event()
+
+        def native() -> None:
+            asked.acquire()
+            event.set()
+
+        NATIVE[started](native)
+        return event.wait()
+
+    asked.acquire()
+    monkeypatch.setattr(foreign, "another_thread_could_wake_us", look_and_tell)
+    assert zio.run(main)
+
+
+@pytest.mark.parametrize("started", NATIVE)
+def test_such_a_thread_that_has_ended_is_no_reason_to_wait(started: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However long the system takes to end it, and if zio was used there."""
+    monkeypatch.setattr(native_threads, "PATIENCE", [0.001] * 10_000)
+    over = threading.Lock()
+
+    def native() -> None:
+        zio.Event().set()
+        threading.current_thread()
+        over.release()
+
+    over.acquire()
+    NATIVE[started](native)
+    over.acquire()
+    with pytest.raises(zio.Deadlock):
+        zio.run(lambda: zio.Event().wait())
+
+
+def test_where_the_system_does_not_tell_of_threads_python_does(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(native_threads, "_THREADS", tmp_path / "none")
+    test_no_false_alarm_while_there_is_a_thread_that_threading_does_not_know("by _thread", monkeypatch)
+    while _thread._count():
+        time.sleep(0)
+    with pytest.raises(zio.Deadlock):
+        zio.run(lambda: zio.Event().wait())
+
+
+def test_the_watch_over_hangs_of_faulthandler_is_no_reason_to_wait() -> None:
+    done = run_script("deadlock_beside_faulthandler.py")
+    assert done.stdout == "deadlock\n", done.stderr
 
 
 def test_an_idle_background_runtime_is_no_reason_to_wait(background_runtime: zio.Runtime) -> None:

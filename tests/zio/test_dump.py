@@ -8,8 +8,8 @@ import threading
 import pytest
 
 import zio
+from zio._core import background_runtime as background_module
 from zio._core import dump as dump_module
-from zio._core import runtime as runtime_module
 from zio.testing import wait_all_parked
 
 
@@ -19,7 +19,7 @@ def outline(text: str) -> list[str]:
 
 
 def test_in_a_thread_of_the_pool_it_shows_the_runtime_whose_job_that_is(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(runtime_module, "_background", None)
+    monkeypatch.setattr(background_module, "_current", background_module._NotStarted())
 
     def main() -> str:
         with zio.TaskGroup() as group:
@@ -31,14 +31,14 @@ def test_in_a_thread_of_the_pool_it_shows_the_runtime_whose_job_that_is(monkeypa
     text = zio.run(main)
     assert "<Task the sleeper" in text
     assert "<job dump in a thread>" in text
-    assert runtime_module._background is None
+    assert background_module.background_if_started() is None
 
 
 def test_a_dump_starts_no_runtime(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(runtime_module, "_background", None)
+    monkeypatch.setattr(background_module, "_current", background_module._NotStarted())
     before = threading.active_count()
     assert zio.debug.dump().startswith("no runtime: ")
-    assert runtime_module._background is None
+    assert background_module.background_if_started() is None
     assert threading.active_count() == before
 
 

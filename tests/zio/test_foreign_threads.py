@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import math
+import re
 import sys
 import threading
 import time
@@ -377,8 +378,11 @@ def test_select_over_sources_of_two_loops_is_refused() -> None:
 
         thread = in_other_loop(other)
         there_event = there.result()
-        with pytest.raises(zio.WrongLoop):
+        with pytest.raises(zio.WrongLoop, match="2 different loops") as caught:
             zio.select(here_event, there_event)
+        for event, place in ((here_event, "MainThread"), (there_event, thread.name)):
+            told = rf"{re.escape(repr(event))} belongs to <loop of Runtime \d+, in thread '{re.escape(place)}'>"
+            assert re.search(told, str(caught.value))
         end.set()
         thread.outcome()
 
@@ -809,7 +813,8 @@ def test_a_stream_used_in_a_plain_thread_names_zio_run_and_in_another_loop_is_wr
             for call in calls:
                 with pytest.raises(RuntimeError, match=r"zio\.run"):
                     Thread(call).outcome()
-                with pytest.raises(zio.WrongLoop):
+                loops = r"to <loop of Runtime \d+, in thread 'MainThread'>, <Task main .*> to <loop of Runtime \d+, in "
+                with pytest.raises(zio.WrongLoop, match=loops):
                     in_other_loop(call).outcome()
             other.send_all(b"untouched")
             assert stream.recv_exactly(9) == b"untouched"

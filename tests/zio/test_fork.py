@@ -11,13 +11,13 @@ import traceback
 import warnings
 from collections.abc import Callable, Iterator
 from functools import partial
+from typing import Any
 
 import pytest
 
 import zio
 from tests.zio.helpers_scripts import run_script
 from tests.zio.helpers_streams import in_turn, stream_and_peer
-from zio._core import runtime as runtime_module
 from zio.testing import wait_all_parked
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this platform")
@@ -303,28 +303,6 @@ def test_in_the_child_of_a_plain_script_old_objects_raise_and_new_ones_work(back
     assert task.join() == 1
 
 
-def test_a_lock_that_another_thread_holds_at_the_fork_is_free_in_the_child(background_runtime: zio.Runtime) -> None:
-    """T58: its holder does not exist there."""
-    task = zio.spawn(zio.Event().wait)
-
-    with runtime_module._background_lock:
-
-        def child() -> None:
-            expect_forked_error(partial(background_runtime.loop.post, int))
-            task.cancel()  # to no effect, but it must not hang
-            fresh = zio.Event()
-            fresh.set()
-            assert fresh.wait()
-            zio.background().close()
-
-        # Another thread forks, as the one that holds the lock could take it again.
-        thread = threading.Thread(target=lambda: Child(child).check())
-        thread.start()
-        thread.join()
-    assert not task.done
-    task.cancel()
-
-
 def test_a_fork_while_other_threads_are_inside_the_runtime(background_runtime: zio.Runtime) -> None:
     """T58: locks that other threads hold at the moment of the fork are not held in the child."""
     stop = threading.Event()
@@ -391,3 +369,140 @@ def test_a_process_of_multiprocessing_has_a_runtime_of_its_own() -> None:
     """T58: spawned, not forked, in the middle of a run."""
     done = run_script("spawns_a_process.py")
     assert (done.stdout, done.stderr) == ("from the child 0\n", "")
+
+
+# Signals.
+
+
+def test_the_child_has_the_handlers_and_the_wakeup_fd_from_before_the_run() -> None:
+    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
+    assert before[signal.SIGINT] is signal.default_int_handler
+
+    def in_child() -> None:
+        assert {number: signal.getsignal(number) for number in before} == before
+        assert signal.set_wakeup_fd(-1) == -1
+
+    def main() -> None:
+        with zio.signals(signal.SIGTERM, signal.SIGINT) as receiver:
+            for fork in (lambda: Child(in_child), lambda: zio.to_thread(Child, in_child)):
+                fork().check()
+            signal.raise_signal(signal.SIGTERM)  # and the parent has its own still
+            assert receiver.wait() is signal.SIGTERM
+
+    zio.run(main)
+
+
+def test_a_signal_ends_a_child_that_was_forked_where_it_is_received() -> None:
+    def main() -> int:
+        with zio.signals(signal.SIGTERM):
+            child = Child(signal.pause)
+            os.kill(child.pid, signal.SIGTERM)
+            return os.waitpid(child.pid, 0)[1]
+
+    status = zio.run(main)
+    assert os.WIFSIGNALED(status)
+    assert os.WTERMSIG(status) == signal.SIGTERM
+
+
+def test_what_the_parent_had_received_does_not_come_again_in_the_child() -> None:
+    taken: list[int] = []
+
+    def in_child(receiver: Any) -> None:
+        receiver.__exit__()
+        assert not taken
+
+    def main() -> None:
+        with zio.signals(signal.SIGUSR1) as receiver:
+            signal.raise_signal(signal.SIGUSR1)
+            Child(partial(in_child, receiver)).check()
+            assert receiver.wait() is signal.SIGUSR1
+
+    before = signal.signal(signal.SIGUSR1, lambda number, frame: taken.append(number))
+    try:
+        zio.run(main)
+    finally:
+        signal.signal(signal.SIGUSR1, before)
+
+
+def test_a_child_may_receive_signals_in_a_run_of_its_own() -> None:
+    def own_run() -> signal.Signals:
+        assert signal.getsignal(signal.SIGINT) is not signal.default_int_handler  # Control-C is handled as in any run
+        with zio.signals(signal.SIGUSR1) as receiver:
+            signal.raise_signal(signal.SIGUSR1)
+            return receiver.wait()
+
+    def in_child(outer: Any) -> None:
+        before = signal.getsignal(signal.SIGUSR1)
+        assert zio.run(own_run) is signal.SIGUSR1
+        outer.__exit__()
+        assert signal.getsignal(signal.SIGUSR1) is before
+        assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+        expect_forked_error(outer.wait)
+
+    def main() -> None:
+        with zio.signals(signal.SIGUSR1) as outer:
+            Child(partial(in_child, outer)).check()
+
+    zio.run(main)
+
+
+def test_a_signal_in_a_hook_that_runs_before_ours_is_not_taken_for_the_parents() -> None:
+    done = run_script("signal_in_fork_hook.py")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == "the child was ended by signal 15\n"
+
+
+def test_a_child_has_the_signal_handlers_that_there_were_before_the_parents_receivers() -> None:
+    """Process.terminate() ends it."""
+    heard: list[int] = []
+    before = signal.signal(signal.SIGUSR1, lambda number, frame: heard.append(number))
+
+    def main() -> None:
+        with zio.signals(signal.SIGUSR1, signal.SIGTERM) as receiver:
+
+            def child() -> None:
+                signal.raise_signal(signal.SIGUSR1)
+                assert heard == [signal.SIGUSR1]
+                assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+                receiver.__exit__(None, None, None)
+                assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+
+            Child(child).check()
+            signal.raise_signal(signal.SIGTERM)
+            assert receiver.wait() == signal.SIGTERM
+
+    try:
+        zio.run(main)
+    finally:
+        signal.signal(signal.SIGUSR1, before)
+    assert heard == []
+
+
+# Hooks that were registered before our import run in the child before ours.
+
+
+def test_a_signal_in_the_child_before_our_hook_goes_to_the_handler_of_before() -> None:
+    done = run_script("early_hook.py", "task", "signal", PYTHONWARNINGS="ignore")
+    assert done.stdout.splitlines() == ["the previous handler", "None", "signalled", "the parent is well"]
+
+
+def test_a_stream_that_is_closed_in_the_child_before_our_hook_stays_open_in_the_parent() -> None:
+    done = run_script("early_hook.py", "task", "close", PYTHONWARNINGS="ignore")
+    assert done.stdout.splitlines() == ["None", "born", "the parent is well"], done.stderr
+
+
+@pytest.mark.parametrize(
+    ("what", "said"),
+    [
+        ("sleep", {"thread": "None", "task": "ForkedError"}),
+        ("recv", {"thread": "ForkedError", "task": "ForkedError"}),
+        ("wait", {"thread": "False", "task": "ForkedError"}),
+        ("join", {"thread": "0", "task": "ForkedError"}),
+        ("background", {"thread": "5", "task": "ForkedError"}),
+    ],
+)
+@pytest.mark.parametrize("where", ["thread", "task"])
+def test_what_a_hook_may_do_in_the_child_before_ours(where: str, what: str, said: dict[str, str]) -> None:
+    """What is the parent's raises ForkedError, what is the child's own works, and nothing hangs."""
+    done = run_script("early_hook.py", where, what, PYTHONWARNINGS="ignore")
+    assert done.stdout.splitlines() == [said[where], "born", "the parent is well"], done.stderr

@@ -71,6 +71,47 @@ def test_a_group_takes_no_task_before_and_after_its_block() -> None:
     zio.run(main)
 
 
+@pytest.mark.parametrize("by", ["its block", "another task"])
+def test_a_group_that_is_entered_again_refuses_and_its_block_notices_nothing(by: str) -> None:
+    def main() -> list[int]:
+        def enter_again() -> None:
+            with pytest.raises(RuntimeError, match=r"TaskGroup .* entered already"):
+                group.__enter__()
+
+        with zio.TaskGroup() as group:
+            if by == "its block":
+                enter_again()
+            else:
+                zio.spawn(enter_again).join()
+            tasks = [group.spawn(in_turn, number) for number in range(3)]
+        enter_again()
+        return [task.join() for task in tasks]
+
+    def in_turn(number: int) -> int:
+        zio.pause()
+        return number
+
+    assert zio.run(main) == [0, 1, 2]
+
+
+def test_a_group_that_another_task_leaves_refuses_and_its_block_notices_nothing() -> None:
+    def main() -> bool:
+        group = zio.TaskGroup()
+
+        def leave() -> None:
+            with pytest.raises(RuntimeError, match=r"is left in <Task leaver .*>, and was entered in <Task main"):
+                group.__exit__(None, None, None)
+
+        with group:
+            event = zio.Event()
+            task = group.spawn(event.wait)
+            zio.spawn(leave, name="leaver").join()
+            event.set()
+        return task.join()
+
+    assert zio.run(main)
+
+
 def test_a_group_takes_no_task_from_another_thread() -> None:
     def main() -> None:
         with zio.TaskGroup() as group, pytest.raises(RuntimeError, match="another thread"):

@@ -6,6 +6,7 @@ import errno
 import logging
 import os
 import resource
+import signal
 import socket
 import sys
 from collections.abc import Callable
@@ -324,6 +325,82 @@ def test_cancelled_it_closes_the_listener_and_cancels_the_handlers() -> None:
 
     start = 0.0
     simulated(main)
+
+
+@pytest.mark.parametrize("grace", [0, 5])
+def test_cancelled_when_the_listener_was_closed_before_it_gives_the_grace_and_cancels(grace: int) -> None:
+    def main() -> None:
+        listener = listen()
+        serving = zio.spawn(lambda: listener.serve(hold, grace=grace))
+        with connect() as stream:
+            wait_all_parked()
+            listener.close()
+            wait_all_parked()
+            assert not serving.done
+            serving.cancel()
+            with pytest.raises(zio.Cancelled):
+                serving.join()
+            assert zio.now() == grace
+            assert not is_open(stream)
+
+    simulated(main)
+
+
+@pytest.mark.parametrize("closed", ["by its with block", "by a task"])
+def test_an_error_beside_a_closed_listener_ends_the_serving(closed: str) -> None:
+    def main() -> None:
+        with listen() as listener, zio.TaskGroup() as group:
+            group.spawn(lambda: listener.serve(hold, grace=5))
+            connect()
+            wait_all_parked()
+            if closed == "by a task":
+                listener.close()
+                wait_all_parked()
+            raise LookupError("on purpose")
+
+    with pytest.raises(ExceptionGroup) as caught:
+        simulated(main)
+    assert caught.group_contains(LookupError, match="on purpose", depth=1)
+
+
+def test_a_run_ends_while_a_handler_of_a_closed_listener_waits() -> None:
+    log: list[str] = []
+
+    def handler(stream: zio.net.Stream) -> None:
+        try:
+            stream.recv(1)
+        finally:
+            log.append("ended")
+
+    def main() -> None:
+        listener = listen()
+        zio.spawn(listener.serve, handler)
+        connect()
+        wait_all_parked()
+        listener.close()
+        wait_all_parked()
+
+    simulated(main)
+    assert log == ["ended"]
+
+
+@pytest.mark.parametrize("grace", [0, 5])
+def test_control_c_ends_the_serving_of_a_closed_listener(grace: int) -> None:
+    def main() -> None:
+        listener = listen()
+
+        def interrupt() -> None:
+            wait_all_parked()
+            listener.close()
+            wait_all_parked()
+            signal.raise_signal(signal.SIGINT)
+
+        zio.spawn(connect)
+        zio.spawn(interrupt)
+        listener.serve(hold, grace=grace)
+
+    with pytest.raises(KeyboardInterrupt):
+        simulated(main)
 
 
 def test_with_grace_the_handlers_have_time_to_end_and_nobody_else_comes_in() -> None:

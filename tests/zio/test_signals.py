@@ -315,3 +315,52 @@ def test_the_same_signal_named_twice_counts_once() -> None:
             return got
 
     assert zio.run(main) is SIGUSR1
+
+
+def test_who_waits_when_the_block_is_left_is_told() -> None:
+    def main() -> None:
+        with zio.signals(SIGUSR1) as receiver:
+            waits = zio.spawn(receiver.wait)
+            selects = zio.spawn(zio.select, zio.Event(), receiver)
+            iterates: zio.Task[list[signal.Signals]] = zio.spawn(list, receiver)
+            wait_all_parked()
+        for task in (waits, selects):
+            with pytest.raises(zio.Closed, match=r"SIGUSR1.* has been left"):
+                task.join()
+        assert iterates.join() == []
+
+    zio.run(main)
+
+
+def test_who_comes_when_the_block_has_been_left_is_told() -> None:
+    def main() -> None:
+        receiver = zio.signals(SIGUSR1)
+        with pytest.raises(RuntimeError, match="with block"):
+            zio.select(receiver)
+        with receiver:
+            pass
+        for late in (receiver.wait, lambda: zio.select(receiver, zio.Event())):
+            with pytest.raises(zio.Closed, match=r"SIGUSR1.* has been left"):
+                late()
+        assert list(receiver) == []
+
+    zio.run(main)
+
+
+def test_each_untaken_signal_is_given_back_even_if_a_handler_raises() -> None:
+    def raises(number: int, frame: FrameType | None) -> None:
+        seen.append(number)
+        raise LookupError(number)
+
+    def main() -> None:
+        with zio.signals(SIGUSR1, SIGUSR2):
+            raise_signal(SIGUSR1)
+            raise_signal(SIGUSR2)
+
+    signal.signal(SIGUSR1, raises)
+    try:
+        with pytest.raises(LookupError):
+            zio.run(main)
+    finally:
+        signal.signal(SIGUSR1, _previous)
+    assert sorted(seen) == [SIGUSR1, SIGUSR2]

@@ -3,6 +3,7 @@
 It imports nothing from the rest of ``zio``; the rest uses the names below.
 """
 
+from .background_runtime import background
 from .cancel import CancelScope, move_on_after, shield, timeout
 from .clock import Clock, MonotonicClock, VirtualClock
 from .errors import (
@@ -19,6 +20,7 @@ from .errors import (
     WouldBlock,
     WrongLoop,
 )
+from .exiting import stay_if_over
 from .fiber import NO_LOOP, Fiber, current_fiber
 from .foreign import (
     RuntimeThread,
@@ -31,16 +33,19 @@ from .foreign import (
     wait_in_thread,
     waits_on,
 )
+from .functions import UNRUN, check_function, kind_of_unrun
+from .handlers import arrived_in_child, install_handler, is_installed, put_back
 from .homed import Homed
 from .instruments import Instrument
 from .log_lines import log_later, wait_logged
 from .poller import READ, WRITE, Pollable
 from .pool import Job, worker_loop
-from .runtime import Runtime, background, run, runtime_here, wait_done
+from .runtime import Runtime, run, runtime_here, wait_done
 from .scheduler import Loop, here
 from .seconds import check_seconds, seconds_after
 from .statistics import Statistics
 from .task import Task, inherited_context
+from .this_process import notice_fork, renew_in_child
 from .thread_holder import ThreadHolder, current_holder, thread_holder, threads_in_scopes
 from .waiter import ARMED, CANCELLED, FAILED, TIMED_OUT, WOKEN, Sleeper, StubbornWaiter, Waiter, WaitQueue
 
@@ -51,6 +56,7 @@ __all__ = [
     "NO_LOOP",
     "READ",
     "TIMED_OUT",
+    "UNRUN",
     "WOKEN",
     "WRITE",
     "BlockingNotAllowed",
@@ -84,8 +90,10 @@ __all__ = [
     "Waiter",
     "WouldBlock",
     "WrongLoop",
+    "arrived_in_child",
     "background",
     "call_elsewhere",
+    "check_function",
     "check_seconds",
     "current_fiber",
     "current_holder",
@@ -95,13 +103,20 @@ __all__ = [
     "inherited_context",
     "inner_packages",
     "log_later",
+    "install_handler",
+    "is_installed",
+    "kind_of_unrun",
     "move_on_after",
+    "put_back",
+    "notice_fork",
     "need_stack",
     "refuse_to_block_here",
+    "renew_in_child",
     "run",
     "runtime_here",
     "seconds_after",
     "shield",
+    "stay_if_over",
     "timeout",
     "thread_holder",
     "threads_in_scopes",

@@ -20,8 +20,10 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from greenlet import getcurrent
 
+from . import exiting
 from .errors import BlockingNotAllowed, Cancelled, RuntimeClosed
 from .fiber import Fiber
+from .native_threads import native_thread_is_alive
 from .scope_tree import Holder
 from .seconds import seconds_after
 from .thread_holder import ThreadHolder, current_holder, thread_holder
@@ -48,10 +50,15 @@ class RuntimeThread(threading.Thread):
 
 def another_thread_could_wake_us() -> bool:
     """Whether a thread that no runtime made is alive beside this one, or a runtime that has something to do."""
-    me = threading.current_thread()
-    if any(t is not me and not isinstance(t, RuntimeThread) for t in threading.enumerate()):
-        return True
     here = threading.get_ident()
+    ours: list[threading.Thread] = []
+    for thread in threading.enumerate():
+        if isinstance(thread, RuntimeThread):
+            ours.append(thread)
+        elif thread.ident != here and not isinstance(thread, threading._DummyThread):
+            return True
+    if native_thread_is_alive(ours):  # the dummies are of such threads, and stay when those are gone
+        return True
     return any(loop.has_work() for ident, loop in list(loops_by_thread.items()) if ident != here)
 
 
@@ -167,7 +174,9 @@ class ForeignCall:
     def wait_in_thread(self, holder: ThreadHolder) -> Any:
         interruption: BaseException | None = None
         posted = False
-        with holder.blocked_in(self):
+        waits = holder.about_to_wait()
+        waits.append(self)
+        try:
             while True:
                 try:
                     if not posted:
@@ -188,6 +197,11 @@ class ForeignCall:
                     if self._done:  # the lock may be ours already, and nobody would release it again
                         break
                     self.interrupt()
+        finally:
+            if self in waits:
+                waits.remove(self)
+        if self.error is not None:
+            exiting.stay_if_over()
         if interruption is not None:
             try:
                 if self.error is not None:
@@ -311,6 +325,8 @@ def call_elsewhere(loop: Loop, fn: Callable[..., Any], *args: Any) -> Any:
             if loop.forked:  # or a lock that no thread of this process holds would be waited for
                 loop.check_usable()
             return fn(*args)
+        if fiber.loop.forked:
+            fiber.loop.check_usable()
         if fiber.cancelled:
             raise Cancelled
         loop.check_usable()
@@ -366,6 +382,7 @@ def edit_elsewhere(loop: Loop, fn: Callable[..., Any], *args: Any) -> Any:
     fiber = getcurrent()
     loop.check_usable()
     if type(fiber) is Fiber:
+        fiber.loop.check_usable()
         return ForeignEdit(loop, fn, args, current_owner()).wait_in_task(fiber)
     refuse_to_block_here(fn)
     holder = thread_holder()
@@ -419,7 +436,9 @@ def wait_in_thread(latch: Latch, timeout: float | None) -> bool:
     holder = thread_holder()
     holder.raise_pending()
     until = None if timeout is None else seconds_after(monotonic(), timeout, "a timeout")
-    with holder.blocked_in(latch):
+    waits = holder.about_to_wait()
+    waits.append(latch)
+    try:
         while not latch.settled:
             if holder.scope is holder and not holder.cancelled:  # nothing to obey
                 seconds = threading.TIMEOUT_MAX if until is None else until - monotonic()
@@ -434,4 +453,8 @@ def wait_in_thread(latch: Latch, timeout: float | None) -> bool:
             if rest is not None and rest <= 0:
                 return False
             latch.wait(min(x for x in (left, rest, threading.TIMEOUT_MAX) if x is not None))
+        exiting.stay_if_over()
         return True
+    finally:
+        if latch in waits:
+            waits.remove(latch)

@@ -16,9 +16,10 @@ from typing import TYPE_CHECKING, Any
 
 from greenlet import getcurrent
 
-from . import runtime
+from .background_runtime import background
 from .fiber import Fiber
 from .foreign import call_elsewhere, edit_elsewhere, refuse_to_block_here
+from .this_process import notice_fork, renew_in_child
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 # Who is about to give an object a home, by the object's id: the first one wins. (A lock might be held by whoever was
 # interrupted by the handler, or finalizer, that wants it.)
 _claims: dict[int, Loop] = {}
+renew_in_child(_claims.clear)  # threads of the parent have made them
 
 
 class Homed:
@@ -43,6 +45,7 @@ class Homed:
 
     def _bind(self) -> Loop:
         """The home, found now if there is none; one whose loop has ended, with all its waiters, gets a new one."""
+        notice_fork()
         loop = self._loop
         if loop is None or (loop.closed and not loop.forked):
             fiber = getcurrent()
@@ -50,7 +53,7 @@ class Homed:
                 found = fiber.loop
             else:
                 refuse_to_block_here(self)
-                found = runtime.background().loop
+                found = background().loop
             found = _claims.setdefault(id(self), found)
             if self._loop is loop:  # or another one was faster, and has let go of its claim
                 self._loop = found

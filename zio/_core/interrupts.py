@@ -3,7 +3,7 @@
 The first one is raised on the spot if the main task's own code is running, so a busy loop can be stopped.
 Otherwise the main task is woken with it, or gets it at its next blocking call. A second one, while the first
 still waits, is raised in whatever runs. The handler is installed only over Python's default handler, and
-taken out again.
+taken out again, in a forked child too.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from greenlet import getcurrent
 
 from .fiber import Fiber
+from .handlers import arrived_in_child, install_handler, put_back
 
 if TYPE_CHECKING:
     from types import FrameType
@@ -58,23 +59,22 @@ class InterruptHandler:
 
     def __init__(self, loop: Loop) -> None:
         self._loop = loop
-        self._installed = False
 
     def __enter__(self) -> None:
         if threading.current_thread() is not threading.main_thread():
             return
         take_wakeup_fd(self._loop)
         if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
-            signal.signal(signal.SIGINT, self._handle)
-            self._installed = True
+            install_handler(signal.SIGINT, self._handle)
 
     def __exit__(self, *exc_info: object) -> None:
         if threading.current_thread() is threading.main_thread():
             release_wakeup_fd()
-        if self._installed and signal.getsignal(signal.SIGINT) == self._handle:
-            signal.signal(signal.SIGINT, signal.default_int_handler)
+        put_back(signal.SIGINT, self._handle, unless_replaced=True)
 
     def _handle(self, signum: int, frame: FrameType | None) -> None:
+        if arrived_in_child(signum):
+            return
         loop = self._loop
         main = loop.main
         if main is None or loop.forked:

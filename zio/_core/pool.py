@@ -204,6 +204,8 @@ class ThreadPool:
                     job.holder = holder
                     holder.job_begins(job)
                 job.run()
+                if self._loop.forked:  # the child that the job has forked returns here: what waits is the parent's
+                    return
                 self._threads[me] = None
                 if job.holder is not None:
                     job.holder = None

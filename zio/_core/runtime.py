@@ -6,21 +6,22 @@ still use clients), then clients flush and close, then system tasks, the thread 
 
 from __future__ import annotations
 
-import atexit
 import logging
 import os
 import random
-import sys
 import threading
 import weakref
-from time import sleep
+from contextlib import suppress
+from itertools import count
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from greenlet import getcurrent
 
-from . import foreign
-from .errors import BlockingNotAllowed, Cancelled, RuntimeClosed
+from . import foreign, this_process
+from .environment import refuse_patched_process, seed_of_environment
+from .errors import Cancelled, RuntimeClosed
 from .fiber import Fiber
+from .functions import check_function
 from .instruments import Instrument, add_instrument, remove_instrument, remove_instruments
 from .interrupts import InterruptHandler, release_wakeup_fd
 from .log_lines import log_later
@@ -41,6 +42,8 @@ T = TypeVar("T")
 logger = logging.getLogger("zio")
 
 LOOKUP_THREADS = 8
+
+_numbers = count(1)
 
 _live_loops: weakref.WeakSet[Loop] = weakref.WeakSet()
 
@@ -72,14 +75,16 @@ class Runtime:
     ) -> None:
         if threads != 1:
             raise ValueError(f"threads={threads!r}: this version runs one loop per runtime, so it must be 1")
-        if on_unhandled is not None and not callable(on_unhandled):
-            raise TypeError(f"on_unhandled={on_unhandled!r} must be callable")
+        if on_unhandled is not None:
+            check_function("Runtime", "on_unhandled", on_unhandled)
         if clock is not None and not callable(getattr(clock, "now", None)):
             raise TypeError(f"clock={clock!r} must be a clock, such as zio.testing.VirtualClock()")
         refuse_patched_process()
+        self._number = next(_numbers)
+        self._thread_name = ""  # of the thread it runs in
         self._on_unhandled = on_unhandled or log_unhandled
         self.random = random.Random(seed)
-        shuffle_seed = seed if seed is not None else _seed_of_environment()
+        shuffle_seed = seed if seed is not None else seed_of_environment()
         self._loop = Loop(
             clock=clock,
             shuffle=None if shuffle_seed is None else random.Random(shuffle_seed),
@@ -90,8 +95,10 @@ class Runtime:
         self.pool = ThreadPool(self._loop)
         self.lookups = ThreadPool(self._loop, LOOKUP_THREADS)  # of names, so that neither waits for the other's jobs
         self.names: dict[str, Any] = {}  # that are being looked up
+        self.successor: dict[str, Runtime] = {}  # of a background runtime: the one after it
         self.is_background = False  # the one of the process: a SystemExit in it ends a task, as it does a thread
         self._closers: dict[Callable[[], object], None] = {}
+        self._settlers: dict[Callable[[], object], None] = {}
         self._state = "new"
         self._stop: Waiter | None = None
         self._ended = threading.Event()
@@ -101,12 +108,14 @@ class Runtime:
 
     def run(self, fn: Callable[..., T], *args: Any) -> T:
         """Run ``fn(*args)`` as the main task; its result, or raise its error. Leaves no task, thread or fd behind."""
+        check_function("Runtime.run", "fn", fn)
         _refuse_nesting()
         if self._state != "new":
             raise RuntimeClosed("a runtime runs once; make a new one")
         self._state = "running"
         loop = self._loop
         ident = threading.get_ident()
+        self._thread_name = threading.current_thread().name
         loop.thread_id = ident
         loop.hub = getcurrent()
         foreign.loops_by_thread[ident] = loop
@@ -150,6 +159,7 @@ class Runtime:
         Before the run has begun it waits for that, too: for ever if nobody calls ``run`` or ``close``. RuntimeClosed
         when it has ended.
         """
+        check_function("Runtime.call", "fn", fn)
         return foreign.call_elsewhere(self._loop, fn, *args)  # type: ignore[no-any-return]
 
     def statistics(self) -> Statistics:
@@ -188,13 +198,22 @@ class Runtime:
                 if loop.main is not None:
                     loop.main.cancel()
             else:
-                loop.post(self._cancel_main, optional=True)
+                loop.post(self.cancel_main, optional=True)
                 self._ended.wait()
 
     @property
     def closed(self) -> bool:
         """Whether the run has ended."""
         return self._state == "closed"
+
+    @property
+    def title(self) -> str:
+        """Which one it is, for errors."""
+        state = {"new": "not begun", "closed": "ended"}.get(self._state) or f"in thread {self._thread_name!r}"
+        return f"Runtime {self._number}, {state}"
+
+    def __repr__(self) -> str:
+        return f"<{self.title}>"
 
     # For the packages built on it.
 
@@ -209,9 +228,34 @@ class Runtime:
     def forget_closer(self, closer: Callable[[], object]) -> None:
         self._closers.pop(closer, None)
 
-    def _cancel_main(self) -> None:
+    def on_process_exit(self, settler: Callable[[], object]) -> None:
+        """Have ``settler()`` called in a task when the process begins to end, if this is the background runtime.
+
+        Other exit handlers may still use what it settles; the closers come when they have run.
+        """
+        self._settlers[settler] = None
+
+    def forget_settler(self, settler: Callable[[], object]) -> None:
+        self._settlers.pop(settler, None)
+
+    def settle_before_exit(self, done: Callable[[], object]) -> None:
+        """Call all settlers at once, then ``done()``. In the hub."""
+        self._loop.spawn_system(self._settle, done, name="settle before the exit")
+
+    def _settle(self, done: Callable[[], object]) -> None:
+        try:
+            self._call_all(self._settlers)
+        finally:
+            done()
+
+    def cancel_main(self) -> None:
+        """End the run. In the hub."""
         if self._loop.main is not None:
             self._loop.main.cancel()
+
+    def wait_ended(self, seconds: float) -> bool:
+        """Wait in another thread until all is closed; False after ``seconds``."""
+        return self._ended.wait(seconds)
 
     def _report(self, task: Task[Any], error: BaseException) -> None:
         try:
@@ -241,16 +285,19 @@ class Runtime:
         self._cancel_and_join(loop.calls)
         while self._closers:  # all at once: each may take its whole time limit
             closers, self._closers = self._closers, {}
-            node = ScopeNode()
-            closing = [loop.spawn(self._close_one, (closer,), parent=node) for closer in reversed(closers)]
-            for task in closing:
-                wait_done(task)
+            self._call_all(closers)
         self._cancel_and_join(loop.system)
 
+    def _call_all(self, ends: dict[Callable[[], object], None]) -> None:
+        """In tasks of their own, the last one first; returns when all have returned."""
+        node = ScopeNode()
+        for task in [self._loop.spawn(self._call_one, (end,), parent=node) for end in reversed(ends)]:
+            wait_done(task)
+
     @staticmethod
-    def _close_one(closer: Callable[[], object]) -> None:
+    def _call_one(end: Callable[[], object]) -> None:
         try:
-            closer()
+            end()
         except Exception as exc:
             log_later(logger, logging.ERROR, "closing at the end of the run failed", error=exc)
 
@@ -296,106 +343,9 @@ def run(fn: Callable[..., T], *args: Any, threads: int = 1) -> T:
     When ``fn`` ends, the tasks left over are cancelled and joined. Nothing is left behind: no task, thread
     or file descriptor. ``threads`` must be 1 in this version.
     """
+    check_function("zio.run", "fn", fn)
     _refuse_nesting()  # before a runtime with its descriptors is made for nothing
     return Runtime(threads=threads).run(fn, *args)
-
-
-# The background runtime.
-
-
-class _Background(Runtime):
-    """The runtime of a daemon thread, which serves until the process ends."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.is_background = True
-        self.serving = False
-        self.thread: threading.Thread | None = None  # once it has been started
-        self._unwanted = False
-
-    def start(self) -> None:
-        thread = foreign.RuntimeThread(target=self.run, args=(self._serve,), name="zio-background", daemon=True)
-        try:
-            thread.start()
-            self.thread = thread
-        except BaseException:  # no more threads; or struck by an error, and then nobody knows whether it runs
-            self._unwanted = True
-            raise
-
-    def _serve(self) -> None:
-        fiber = getcurrent()
-        assert type(fiber) is Fiber
-        loop = fiber.loop
-        loop.outside_wakers += 1
-        self.serving = True
-        while not self._unwanted:
-            try:
-                loop.wait(Waiter(fiber, "the end of the process"), None, lambda _waiter: None)
-            except Cancelled:
-                return
-            except Exception as exc:  # in the hub: it serves the whole process, and goes on
-                log_later(logger, logging.ERROR, "the background runtime was struck by an error", error=exc)
-
-    def await_start(self) -> None:
-        """Block until it serves. BlockingNotAllowed in the middle of the call that starts it."""
-        while not self.serving and not self.closed:
-            if self.thread is None:
-                raise BlockingNotAllowed(
-                    "the background runtime is being started by this very thread: what a signal handler or a finalizer "
-                    "calls in the middle of that cannot wait for it"
-                )
-            sleep(START_LOOK)  # and no lock, which the code that was interrupted may hold
-
-
-_background: _Background | None = None
-_background_lock = threading.RLock()
-START_LOOK = 1e-4  # seconds between two looks whether it serves
-EXIT_TIMEOUT = 5.0  # seconds that the interpreter's exit waits for the background runtime
-
-
-def background() -> Runtime:
-    """The process-wide runtime in a daemon thread, started on first need. Serves calls from plain threads."""
-    global _background
-    runtime = _background
-    if runtime is not None and runtime.serving and not runtime.closed:
-        return runtime
-    with _background_lock:
-        runtime = _background
-        if runtime is None or runtime.closed:
-            _background = runtime = _Background()
-            try:
-                runtime.start()
-            except BaseException:
-                _background = None
-                raise
-            _close_at_exit()
-        runtime.await_start()
-        return runtime
-
-
-def background_if_started() -> Runtime | None:
-    """The background runtime if it runs; it is not started."""
-    runtime = _background
-    return None if runtime is None or runtime.closed or not runtime.serving else runtime
-
-
-def _close_at_exit() -> None:
-    atexit.unregister(_close_background)
-    atexit.register(_close_background)
-    # A child of multiprocessing ends by os._exit, which asks none but its own list.
-    processes = sys.modules.get("multiprocessing.process")
-    if processes is not None and processes.parent_process() is not None:
-        from multiprocessing.util import Finalize
-
-        Finalize(None, _close_background, exitpriority=-100)
-
-
-def _close_background() -> None:
-    runtime = _background
-    if runtime is not None and not runtime.closed and not runtime.loop.forked:
-        runtime.loop.post(runtime._cancel_main, optional=True)
-        if not runtime._ended.wait(EXIT_TIMEOUT):
-            logger.warning("the background runtime did not end within %s s of the interpreter's exit", EXIT_TIMEOUT)
 
 
 def runtime_here() -> Runtime | None:
@@ -407,45 +357,28 @@ def runtime_here() -> Runtime | None:
 # Fork.
 
 
-def _after_fork_in_child() -> None:
-    global _background, _background_lock
-    _background = None
-    _background_lock = threading.RLock()
-    release_wakeup_fd()
-    foreign.loops_by_thread.clear()
+def _abandon_all() -> None:
+    """In a forked child: the runtimes are the parent's."""
+    here = os.getpid()
     for loop in list(_live_loops):
-        if not loop.closed:
+        if loop.pid != here and not loop.closed and not loop.forked:
             loop.abandon_in_child()
+    for ident, loop in list(foreign.loops_by_thread.items()):
+        if loop.pid != here:
+            foreign.loops_by_thread.pop(ident, None)
+    with suppress(ValueError):  # C code forked in another thread than the main one: there are no signal handlers
+        release_wakeup_fd()
+
+
+this_process.renew_in_child(_abandon_all)
+
+
+def _look_twice_while_forking() -> None:
+    """Before a fork by a task: its next call, which a hook may make in the child, looks whose it is."""
+    loop = foreign.loops_by_thread.get(threading.get_ident())
+    if loop is not None:
+        loop.budget = 0
 
 
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_after_fork_in_child)
-
-
-# The environment.
-
-
-def _seed_of_environment() -> int | None:
-    text = os.environ.get("ZIO_SCHED_SEED", "")
-    if not text:
-        return None
-    try:
-        return int(text)
-    except ValueError:
-        raise ValueError(f"ZIO_SCHED_SEED={text!r}: must be an integer") from None
-
-
-def refuse_patched_process() -> None:
-    """gevent and eventlet replace threads and epoll when they patch; nothing here can work then."""
-    gevent = sys.modules.get("gevent.monkey")
-    if gevent is not None and (gevent.is_module_patched("threading") or gevent.is_module_patched("select")):
-        raise RuntimeError(
-            "zio cannot run in a process patched by gevent.monkey: its threads are greenlets there and "
-            "select.epoll is gone. Start it in a process of its own, or do not patch"
-        )
-    eventlet = sys.modules.get("eventlet.patcher")
-    if eventlet is not None and (eventlet.is_monkey_patched("thread") or eventlet.is_monkey_patched("select")):
-        raise RuntimeError(
-            "zio cannot run in a process patched by eventlet.monkey_patch: its threads are greenlets there and "
-            "select.epoll is gone. Start it in a process of its own, or do not patch"
-        )
+    os.register_at_fork(before=_look_twice_while_forking)

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 from greenlet import GreenletExit, getcurrent
 
-from . import foreign, log_lines
+from . import exiting, foreign, log_lines
 from .abandoned import AbandonedQueue
 from .clock import Clock, MonotonicClock
 from .dump import dump_loop
@@ -33,6 +33,7 @@ from .scope_tree import ScopeNode
 from .seconds import check_seconds
 from .shuffled import ShuffledQueue
 from .task import PENDING, RAISED, RETURNED, Task, inherited_context
+from .this_process import forking, notice_fork
 from .thread_holder import watched_threads
 from .timers import Timers
 from .waiter import CANCELLED, FAILED, TIMED_OUT, WOKEN, Waiter, waits_already
@@ -142,6 +143,9 @@ class Loop:
         self._deadlocked_on: object = None  # the wait of the main task that a Deadlock has ended
         self.runtime: Any = None  # the Runtime that owns this loop
 
+    def __repr__(self) -> str:
+        return f"<loop of {self.runtime.title}>"
+
     # Where am I?
 
     def is_here(self) -> bool:
@@ -155,6 +159,7 @@ class Loop:
                 "a forked child must make its own runtime and connections"
             )
         if self.closed:
+            exiting.stay_if_over()
             raise RuntimeClosed("the runtime has ended")
 
     @property
@@ -330,6 +335,8 @@ class Loop:
 
     def checkpoint(self, fiber: Fiber) -> bool:
         """The slow path of every blocking call, taken when the budget is spent. True if others have run."""
+        if forking:
+            notice_fork()
         if self.forked:
             self.check_usable()
         if fiber.waiter is not None:  # of a finalizer, say, in the middle of a wait: which is what lets others run
@@ -343,7 +350,7 @@ class Loop:
             error, self.interruption = self.interruption, None
             raise error
         if not self.deterministic and perf_counter() < self._slice_end:
-            self.budget = QUANTUM
+            self.budget = 0 if forking else QUANTUM
             return False
         self.let_others_run(fiber)
         if fiber.cancelled:

@@ -162,9 +162,11 @@ class ThreadHolder(Holder):
         while self.lent:
             self.lent[-1].end(self)
 
-    def blocked_in(self, what: Blocked) -> BlockedIn:
-        """``with`` this around a wait: what a cancel interrupts. What it reads from is given back before."""
-        return BlockedIn(self, what)
+    def about_to_wait(self) -> list[Blocked]:
+        """Give back what it does in the stead of a loop; then where to put, and to take out again, what it waits in."""
+        if self.lent:
+            self.give_back()
+        return self.waits
 
     def check_deadlines(self) -> float | None:
         """Cancel the scopes whose deadline has passed; the seconds until the next deadline, None without one."""
@@ -189,26 +191,6 @@ class ThreadHolder(Holder):
 
     def __repr__(self) -> str:
         return f"<thread {self.name!r}>"
-
-
-class BlockedIn:
-    """A wait of a plain thread, and its place among those of the same thread that are interrupted by it."""
-
-    __slots__ = ("_holder", "_what")
-
-    def __init__(self, holder: ThreadHolder, what: Blocked) -> None:
-        self._holder = holder
-        self._what = what
-
-    def __enter__(self) -> None:
-        holder = self._holder
-        if holder.lent:
-            holder.give_back()
-        holder.waits.append(self._what)
-
-    def __exit__(self, *exc_info: object) -> None:
-        if self._what in self._holder.waits:
-            self._holder.waits.remove(self._what)
 
 
 class _EndOfThread:

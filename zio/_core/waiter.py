@@ -82,6 +82,7 @@ class Waiter:
     def take(self) -> Any:
         """What it was woken with, which is not kept: the heap of timers may hold the waiter for a long time yet."""
         value, self.value = self.value, None
+        self.what = self.source = None  # nor what was waited on
         return value
 
     def expire(self) -> None:

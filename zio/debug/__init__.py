@@ -5,9 +5,9 @@ from __future__ import annotations
 import threading
 
 from .._core import Instrument, Statistics, edit_elsewhere, worker_loop
+from .._core.background_runtime import background_if_started
 from .._core.dump import dump_loop
 from .._core.foreign import loops_by_thread
-from .._core.runtime import background_if_started
 from .watchdog import Stall, Watchdog
 
 __all__ = ["Instrument", "Stall", "Statistics", "Watchdog", "dump"]

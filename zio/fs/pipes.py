@@ -214,7 +214,7 @@ class PipeStream(Stream):
         if type(fiber) is not Fiber:
             raise RuntimeError(f"{what} needs a task of the stream's runtime: call it inside zio.run(...)")
         if fiber.loop is not self._loop:
-            raise WrongLoop(f"{what}: the stream belongs to {self._loop!r}, this task to {fiber.loop!r}")
+            raise WrongLoop(f"{what}: the stream belongs to {self._loop!r}, {fiber.task!r} to {fiber.loop!r}")
         return fiber
 
     def _wait(self, fiber: Fiber, pollable: Pollable, direction: int) -> None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from greenlet import getcurrent
 
-from .._core import FAILED, READ, WOKEN, WRITE, Busy, Cancelled, Closed, Fiber, Waiter, WrongLoop
+from .._core import FAILED, READ, WOKEN, WRITE, Busy, Cancelled, Closed, Fiber, Waiter, WrongLoop, notice_fork
 
 if TYPE_CHECKING:
     from .._core import Loop, Pollable, ThreadHolder
@@ -38,7 +38,7 @@ class PolledSocket:
         if type(fiber) is Fiber and fiber.loop is self.loop:
             return fiber
         if type(fiber) is Fiber:
-            raise WrongLoop(f"{what}: the stream belongs to {self.loop!r}, this task to {fiber.loop!r}")
+            raise WrongLoop(f"{what}: the stream belongs to {self.loop!r}, {fiber.task!r} to {fiber.loop!r}")
         raise RuntimeError(f"{what} needs a task of the stream's runtime: call it inside zio.run(...)")
 
     def wait_readable(self, fiber: Fiber, owner: object) -> None:
@@ -107,6 +107,7 @@ class PolledSocket:
     def close(self, what: object) -> None:
         if self.closed:
             return
+        notice_fork()
         self.closed = True
         if self.borrower is None or self.loop.forked:
             self.close_for_good()

@@ -7,7 +7,7 @@ import logging
 from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, Any, Self
 
-from .._core import Closed, Waiter, check_seconds, here, log_later, move_on_after, shield
+from .._core import Closed, Waiter, check_function, check_seconds, here, log_later, move_on_after, shield
 from ..groups import TaskGroup
 from ..sync import Event
 
@@ -45,15 +45,14 @@ class Acceptor(ABC):
         """Accept connections and call ``handler(stream)`` for each in a task of its own; at its end close the stream.
 
         ``limit``: at most so many at once, others wait in the listener's queue. Returns when the listener is closed and
-        the handlers have ended. Cancelled, it closes the listener, gives the handlers ``grace`` seconds to end, cancels
-        those that have not, and raises.
+        the handlers have ended. Cancelled, before or after that, it closes the listener, gives the handlers ``grace``
+        seconds to end, cancels those that have not, and raises.
 
         An error of a handler is told to the runtime's ``on_unhandled`` (by default it is logged), and the others go on;
         with ``stop_on_error`` it ends the serving, cancels the others and is raised in an ExceptionGroup. When the
         process has no descriptors left that is logged, and connections wait until there are.
         """
-        if not callable(handler):
-            raise TypeError(f"handler={handler!r} must be callable")
+        check_function("serve", "handler", handler)
         if limit is not None and (not isinstance(limit, int) or limit < 1):
             raise ValueError(f"limit={limit!r} must be a whole number, 1 or more, or None")
         check_seconds("grace", grace)
@@ -112,6 +111,7 @@ class _Server:
                 try:
                     self._housed.wait()
                     self._accept_all()
+                    self._handlers.wait()  # here, where a cancel is felt
                     self._cut_short = False
                 except Exception as exc:
                     refused = exc
@@ -133,8 +133,7 @@ class _Server:
                 self._over.wait()
                 if self._cut_short:
                     with move_on_after(self._grace):
-                        while self._streams:
-                            self._wait_for_one(None)
+                        self._handlers.wait()
                     self._handlers.cancel()
         except ExceptionGroup as exc:
             self._failed = exc.exceptions

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 
 from greenlet import getcurrent
 
-from .._core import Busy, Closed, Fiber, Waiter, WaitQueue, WrongLoop, here
+from .._core import Busy, Closed, Fiber, Waiter, WaitQueue, WrongLoop, here, notice_fork
 from .stream import Stream, checked_size
 
 if TYPE_CHECKING:
@@ -409,6 +409,7 @@ class TLSStream(Stream):
     def close(self) -> None:
         if self._closed:
             return
+        notice_fork()
         loop = self._loop
         if loop.closed or loop.forked:  # in a forked child the connection is the parent's: not a byte may go out
             self._closed = True
@@ -432,7 +433,7 @@ class TLSStream(Stream):
         if type(fiber) is Fiber:
             if fiber.loop is self._loop:
                 return fiber
-            raise WrongLoop(f"{what}: the stream belongs to {self._loop!r}, this task to {fiber.loop!r}")
+            raise WrongLoop(f"{what}: the stream belongs to {self._loop!r}, {fiber.task!r} to {fiber.loop!r}")
         raise RuntimeError(f"{what} needs a task of the stream's runtime: call it inside zio.run(...)")
 
     def _enter(self, what: str) -> Fiber:

@@ -317,7 +317,7 @@ class Popen:
         if type(fiber) is not Fiber:
             raise RuntimeError(f"{what} needs a task of the process's runtime: call it inside zio.run(...)")
         if fiber.loop is not self._loop:
-            raise WrongLoop(f"{what}: the process belongs to {self._loop!r}, this task to {fiber.loop!r}")
+            raise WrongLoop(f"{what}: the process belongs to {self._loop!r}, {fiber.task!r} to {fiber.loop!r}")
         return fiber
 
     def __repr__(self) -> str:

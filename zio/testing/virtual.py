@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from .._core import Runtime, VirtualClock, Waiter, here
+from .._core import Runtime, VirtualClock, Waiter, check_function, here
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -18,6 +18,7 @@ def run_virtual(fn: Callable[..., T], *args: Any, seed: int | None = None, netwo
     ``seed`` makes the order of ready tasks random and repeatable. The clock stands still while a thread works
     for the runtime. Real sockets work, but what another process does takes real time, which this clock skips.
     """
+    check_function("run_virtual", "fn", fn)  # before a runtime with its descriptors is made for nothing
     return Runtime(clock=VirtualClock(), seed=seed, network=network).run(fn, *args)
 
 

@@ -43,4 +43,4 @@ if how == "thread waits":
 if how == "stubborn":
     zio.spawn(never_ends)
     runtime.call(zio.testing.wait_all_parked)
-    zio._core.runtime.EXIT_TIMEOUT = 0.2
+    zio._core.background_runtime.EXIT_TIMEOUT = 0.2

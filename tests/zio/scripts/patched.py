@@ -1,15 +1,18 @@
-"""A process in which the monkey-patcher named by the argument has done its work, as far as zio can see."""
+"""A process in which the monkey-patcher named by the first argument has replaced the modules named by the others.
+
+As far as zio can see.
+"""
 
 import sys
 import types
 
-kind = sys.argv[1]
+kind, *patched = sys.argv[1:]
 if kind == "gevent":
     module = types.ModuleType("gevent.monkey")
-    module.is_module_patched = lambda name: name in ("threading", "select")  # type: ignore[attr-defined]
+    module.is_module_patched = lambda name: name in patched  # type: ignore[attr-defined]
 else:
     module = types.ModuleType("eventlet.patcher")
-    module.is_monkey_patched = lambda name: name in ("thread", "select")  # type: ignore[attr-defined]
+    module.is_monkey_patched = lambda name: name in patched  # type: ignore[attr-defined]
 sys.modules[module.__name__] = module
 
 import zio  # noqa: E402

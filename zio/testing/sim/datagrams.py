@@ -145,7 +145,7 @@ class SimDatagramSocket(DatagramSocket):
         fiber = here()
         loop = self._loop
         if fiber.loop is not loop:
-            raise WrongLoop(f"{what}: the socket belongs to {loop!r}, this task to {fiber.loop!r}")
+            raise WrongLoop(f"{what}: the socket belongs to {loop!r}, {fiber.task!r} to {fiber.loop!r}")
         if self._closed:
             raise Closed(f"{self!r} is closed")
         if loop.budget <= 0:

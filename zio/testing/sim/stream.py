@@ -160,7 +160,7 @@ class SimStream(Stream):
         fiber = here()
         loop = self._loop
         if fiber.loop is not loop:
-            raise WrongLoop(f"{what}: the stream belongs to {loop!r}, this task to {fiber.loop!r}")
+            raise WrongLoop(f"{what}: the stream belongs to {loop!r}, {fiber.task!r} to {fiber.loop!r}")
         if self.closed:
             raise Closed(f"{self!r} is closed")
         if loop.budget <= 0:
