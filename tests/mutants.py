@@ -288,8 +288,8 @@ MUTANTS = [
     Mutant(
         "close does not send what was accepted",
         "nats_zio/core.py",
-        "self.flush_here(CLOSE_TIMEOUT",
-        "(CLOSE_TIMEOUT",
+        "self.flush_here(seconds)",
+        "pass",
         "close.py",
     ),
 ]

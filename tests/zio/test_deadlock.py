@@ -382,7 +382,7 @@ def test_such_a_thread_that_has_ended_is_no_reason_to_wait(started: str, monkeyp
 def test_where_the_system_does_not_tell_of_threads_python_does(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(native_threads, "_THREADS", tmp_path / "none")
     test_no_false_alarm_while_there_is_a_thread_that_threading_does_not_know("by _thread", monkeypatch)
-    while _thread._count():
+    while native_threads._python_thread_is_alive([]):
         time.sleep(0)
     with pytest.raises(zio.Deadlock):
         zio.run(lambda: zio.Event().wait())
