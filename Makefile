@@ -1,7 +1,9 @@
 # Needs Python 3.11 or newer with pip and venv, and make; all else is set up here.
 #
 #   make demo                       run the demo against an embedded nats-server
-#   make test                       run the tests; TESTS= and PYTEST_ARGS= narrow them down
+#   make test                       run the tests but the slow ones; TESTS= and PYTEST_ARGS= narrow them down
+#   make test-all                   run all tests
+#   make test WORKERS=0             the same in one process; without it there are four
 #   make test PYTHON=python3.13     the same on another interpreter, in a virtual environment of its own
 #   make seeds                      run the tests of the runtime with twenty orders of tasks; SEEDS= says which
 #   make mutants                    plant mistakes in copies of the client, one by one: the tests must find them
@@ -13,6 +15,8 @@ SHELL := /bin/sh
 TESTS ?= tests
 INTEGRATION ?= integration
 PYTEST_ARGS ?=
+# Twice as many processes as the usual two cores: the tests wait for much of their time.
+WORKERS ?= 4
 MUTANTS ?=
 SEEDS ?= 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20
 BENCH ?= --check foundation
@@ -29,8 +33,10 @@ endif
 
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet
+# Each process takes a stretch of the tests, so that what a module shares is made once, and helps the others at the end.
+PARALLEL := -n $(WORKERS) --dist worksteal --max-worker-restart 4
 
-.PHONY: help demo test seeds mutants integration bench bench-smoke lint format types layers docs check build clean
+.PHONY: help demo test test-all seeds mutants integration bench bench-smoke lint format types layers docs check build clean
 .DEFAULT_GOAL := help
 # A recipe that fails must not leave its stamp behind.
 .DELETE_ON_ERROR:
@@ -62,20 +68,23 @@ demo: $(VENV)/stamp-server
 	$(BIN)/python examples/demo.py
 
 test: $(VENV)/stamp-test
-	$(BIN)/python -m pytest $(PYTEST_ARGS) $(TESTS)
+	$(BIN)/python -m pytest $(PARALLEL) -m "not slow" $(PYTEST_ARGS) $(TESTS)
+
+test-all: $(VENV)/stamp-test
+	$(BIN)/python -m pytest $(PARALLEL) $(PYTEST_ARGS) $(TESTS)
 
 # Uses the Docker engine that answers; on a CI machine that has none, installs one for as long as the tests take. Some
-# tests take more than the minute and a half that is the limit of a test elsewhere.
+# tests take more than the three minutes that are the limit of a test elsewhere.
 integration: $(VENV)/stamp-integration
 	@scripts/docker-engine run sh -c 'scripts/nats-image $(BIN)/python && \
-	  exec $(BIN)/python -m pytest -o faulthandler_timeout=240 $(PYTEST_ARGS) $(INTEGRATION)'
+	  exec $(BIN)/python -m pytest -o faulthandler_timeout=300 $(PYTEST_ARGS) $(INTEGRATION)'
 
-# Two seeds at a time: the tests wait for much of their time.
+# A process for each seed, four at a time.
 seeds: $(VENV)/stamp-test
-	@printf '%s\n' $(SEEDS) | xargs -P 2 -I{} scripts/run-seed {} $(BIN)/python -m pytest $(PYTEST_ARGS) tests/zio
+	@printf '%s\n' $(SEEDS) | xargs -P $(WORKERS:0=1) -I{} scripts/run-seed {} $(BIN)/python -m pytest $(PYTEST_ARGS) tests/zio
 
 mutants: $(VENV)/stamp-test
-	$(BIN)/python -m tests.mutants $(MUTANTS)
+	$(BIN)/python -m tests.mutants --at-once $(WORKERS:0=1) $(MUTANTS)
 
 bench:
 	benchmarks/setup_peers.sh
@@ -104,7 +113,7 @@ layers: $(VENV)/stamp-dev
 docs: $(VENV)/stamp-dev
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict
 
-check: lint types layers docs test demo
+check: lint types layers docs test-all demo
 
 build: $(VENV)/stamp-dev
 	$(BIN)/python -m pip --disable-pip-version-check wheel --quiet --no-deps --wheel-dir dist .

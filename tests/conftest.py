@@ -17,6 +17,7 @@ What a session-scoped fixture starts exists before the first comparison and so i
 
 from __future__ import annotations
 
+import _thread
 import contextlib
 import gc
 import os
@@ -25,6 +26,7 @@ import sys
 import threading
 from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -43,10 +45,24 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 _failed = pytest.StashKey[bool]()
+_TOLD = "told"
 
 
 def pytest_configure(config: pytest.Config) -> None:
     secrecy_scan.install(config)
+    if hasattr(config, "workerinput"):
+        _disregard_threads_of_the_worker()
+
+
+def _disregard_threads_of_the_worker() -> None:
+    """One of several processes has a thread that hears from the first one: for the tests, it cannot wake anybody."""
+    from zio._core import native_threads
+
+    there = {int(entry) for entry in os.listdir("/proc/self/task")} if sys.platform == "linux" else set()  # noqa: PTH208
+    number = _thread._count()
+    unknown = native_threads._without_watchdog
+    native_threads._without_watchdog = lambda threads: unknown(threads - there)
+    native_threads._thread = SimpleNamespace(_count=lambda: _thread._count() - number)  # type: ignore[assignment, attr-defined]
 
 
 def _open_files() -> dict[int, str]:
@@ -163,6 +179,21 @@ def pytest_runtest_makereport(
     if report.failed and call.when != "teardown":
         item.stash[_failed] = True
     return report
+
+
+@pytest.fixture
+def tell(request: pytest.FixtureRequest) -> Callable[[str], None]:
+    """Have a text shown at the end of the run, also of a test that passes and in whatever process it ran."""
+    return lambda text: request.node.user_properties.append((_TOLD, text))
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    for reports in terminalreporter.stats.values():
+        for report in reports:
+            if getattr(report, "when", "") == "call":
+                for text in (text for kind, text in report.user_properties if kind == _TOLD):
+                    terminalreporter.section(report.nodeid)
+                    terminalreporter.write_line(text)
 
 
 @pytest.fixture

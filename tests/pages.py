@@ -36,7 +36,7 @@ FILE = re.compile(r"<!-- file: (\S+) -->")
 PYTEST = re.compile(r"<!-- pytest(?:: (test_\w+\.py))? -->")
 TERMINAL = "<!-- terminal -->"
 FIRST_TERMINAL = "<!-- first terminal -->"
-PATIENCE = 50  # seconds
+PATIENCE = 100  # seconds
 
 # Runs in the child: the blocks come as a literal on standard input.
 RUNNER = r"""

@@ -31,6 +31,7 @@ from nats_zio.transport.proxy import Proxy
 from tests import secrecy
 
 _MAX_EXCERPT = 300
+_FOUND_LATE = "secrets found after the last test"
 
 Undo = Callable[[], None]
 
@@ -133,14 +134,23 @@ class Scan:
             report.longrepr = f"{before}a secret has shown itself:\n  " + "\n  ".join(found)
         return report
 
-    @pytest.hookimpl(wrapper=True)
+    @pytest.hookimpl(wrapper=True, trylast=True)  # a worker's wrapper, further out, sends what is found here
     def pytest_sessionfinish(self, session: pytest.Session) -> Generator[None]:
         result = yield
         found = self.take_findings()  # of what went on between and after the tests
-        if found:
+        output = getattr(session.config, "workeroutput", None)
+        if output is not None:  # one of several processes: the first one tells, see below
+            output[_FOUND_LATE] = found
+        elif found:
             session.exitstatus = pytest.ExitCode.TESTS_FAILED
             print("\na secret has shown itself after the last test:\n  " + "\n  ".join(found))
         return result
+
+    @pytest.hookimpl(optionalhook=True)
+    def pytest_testnodedown(self, node: Any) -> None:
+        """In the first of several processes, at the end of another one."""
+        with self._lock:
+            self._findings += getattr(node, "workeroutput", {}).get(_FOUND_LATE, ())
 
 
 class _Handler(logging.Handler):

@@ -34,7 +34,7 @@ def environment(url: str | None) -> dict[str, str]:
 def output(name: str, *args: str, url: str | None = None) -> str:
     """What an example prints; it must end by itself, in order and without a word on stderr."""
     done = subprocess.run(
-        command(name, *args), capture_output=True, text=True, timeout=50, env=environment(url), check=False
+        command(name, *args), capture_output=True, text=True, timeout=100, env=environment(url), check=False
     )
     assert (done.returncode, done.stderr) == (0, ""), done.stdout + done.stderr
     return done.stdout
@@ -106,7 +106,7 @@ def test_plain_script_delivers_what_it_published_before_it_ended(server: NatsSer
             log = nc.subscribe("shop.log")
             nc.flush()
             printed = zio.to_thread(lambda: output("plain_script.py", url=server.url))
-            return printed, [log.next(timeout=5).data for _ in range(1000)]
+            return printed, [log.next(timeout=30).data for _ in range(1000)]
 
     printed, lines = zio.run(main)
     assert printed == (
@@ -140,7 +140,7 @@ def test_demo_says_so_and_fails_when_something_is_missing(tmp_path: Path) -> Non
         (tmp_path / name).write_text(text)
     done = subprocess.run(
         [sys.executable, str(tmp_path / "demo.py"), "--quick"],
-        capture_output=True, text=True, timeout=50, env=environment(None), check=False,
+        capture_output=True, text=True, timeout=100, env=environment(None), check=False,
     )  # fmt: skip
     assert done.returncode == 1, done.stderr
     assert "FAIL  9,999 messages received" in done.stdout
@@ -167,7 +167,7 @@ def test_service_stopped_while_requests_are_in_flight_loses_none(number: signal.
     def ask(nc: nats_zio.Client, first: int, half_way: zio.Event) -> None:
         for value in range(first, 1_000_000, 32):
             try:
-                reply = nc.request("square", str(value), timeout=10)
+                reply = nc.request("square", str(value), timeout=30)
             except nats_zio.NoRespondersError:
                 outcomes["refused"] += 1
                 return
@@ -182,14 +182,14 @@ def test_service_stopped_while_requests_are_in_flight_loses_none(number: signal.
             half_way = zio.Event()
             for first in range(32):  # eight times what the service works on at once: there is always a queue
                 group.spawn(ask, nc, first, half_way)
-            assert half_way.wait(timeout=20)
+            assert half_way.wait(timeout=30)
             process.send_signal(number)
 
     with service(server.url) as process:
         assert process.stdout is not None
         assert process.stdout.readline() == f"answering requests on 'square' at {server.url}\n"
         zio.run(main, process)  # a request without an answer would end it with TimeoutError
-        printed, errors = process.communicate(timeout=20)
+        printed, errors = process.communicate(timeout=30)
         assert (process.returncode, errors) == (0, "")
     assert not wrong
     assert outcomes["refused"] == 32
@@ -209,6 +209,6 @@ def test_service_with_a_server_of_its_own_answers_and_ends() -> None:
         url = process.stdout.readline().split()[-1]
         assert zio.run(ask, url) == (b"144", "not a number")
         process.terminate()
-        printed, errors = process.communicate(timeout=20)
+        printed, errors = process.communicate(timeout=30)
         assert (process.returncode, errors) == (0, "")
     assert printed.endswith("answered 2 requests\n")

@@ -35,7 +35,7 @@ class Peer:
     """The least of a NATS client: lines over a blocking socket."""
 
     def __init__(self, server: NatsServer, connect: Mapping[str, object] | None = None) -> None:
-        self.sock = socket.create_connection((server.host, server.port), timeout=5)
+        self.sock = socket.create_connection((server.host, server.port), timeout=30)
         self.file = self.sock.makefile("rb")
         self.info = json.loads(self.line().removeprefix(b"INFO "))
         self.send(b"CONNECT " + json.dumps({"verbose": False, "pedantic": False, **(connect or {})}).encode())
@@ -74,7 +74,7 @@ def request(peer: Peer, subject: str, body: str = "") -> dict[str, Any]:
 
 def refused(server: NatsServer) -> bool:
     try:
-        socket.create_connection((server.host, server.port), timeout=5).close()
+        socket.create_connection((server.host, server.port), timeout=30).close()
     except ConnectionRefusedError:
         return True
     return False
@@ -162,7 +162,7 @@ def test_pause_and_resume(server):
             peer.sock.recv(100)
         server.resume()
         assert not server.paused
-        peer.sock.settimeout(5)
+        peer.sock.settimeout(30)
         assert peer.sock.recv(100) == b"PONG\r\n"
 
 
@@ -471,6 +471,7 @@ LEAKS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", LEAKS)
 def test_the_leak_check_sees(kind, tmp_path):
     conftest = (Path(__file__).parent / "conftest.py").read_text()
@@ -485,7 +486,7 @@ def test_the_leak_check_sees(kind, tmp_path):
     environment.pop("PYTEST_ADDOPTS", None)
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-c", os.devnull, "--rootdir=."]
     done = subprocess.run(
-        command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False, timeout=50
+        command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False, timeout=100
     )
     assert "2 passed, 1 error" in done.stdout, done.stdout + done.stderr
     assert "ERROR test_it.py::test_leaks - Failed: the test left behind" in done.stdout

@@ -108,6 +108,7 @@ def ignore() -> Iterator[Ignore]:
         driver.stdin.close()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("option", WITNESSES)
 def test_ignored_it_is_missed(ignore: Ignore, option: str) -> None:
     status, output = ignore(option, f"tests/{WITNESSES[option]}")
@@ -115,6 +116,7 @@ def test_ignored_it_is_missed(ignore: Ignore, option: str) -> None:
     assert "1 failed" in output, f"{option} was ignored and nobody missed it:\n{output}"
 
 
+@pytest.mark.slow
 def test_with_nothing_ignored_the_witnesses_are_content(ignore: Ignore) -> None:
     status, output = ignore("connect:", *sorted({f"tests/{test}" for test in WITNESSES.values()}))
     assert status == pytest.ExitCode.OK, output

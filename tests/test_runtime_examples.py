@@ -54,7 +54,7 @@ def program(name: str, *args: str) -> Iterator[tuple[subprocess.Popen[str], str]
         assert process.stdout is not None
         yield process, process.stdout.readline()
         process.send_signal(signal.SIGTERM)
-        _, errors = process.communicate(timeout=20)
+        _, errors = process.communicate(timeout=30)
         assert (process.returncode, errors) == (0, "")
     finally:
         process.kill()

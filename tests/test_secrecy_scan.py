@@ -84,7 +84,7 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
         capture_output=True,
         text=True,
         check=False,
-        timeout=50,
+        timeout=100,
     )
     assert done.returncode == 1, done.stdout + done.stderr
     found: dict[str, str] = {}
@@ -103,6 +103,29 @@ def test_a_leak_is_found(results: dict[str, str], name: str) -> None:
 def test_every_planted_leak_is_looked_for_and_only_they_fail(results: dict[str, str]) -> None:
     assert {name for name, told in results.items() if told} == set(CHANNELS)
     assert not results["test_nothing"]
+
+
+@pytest.mark.parametrize("processes", [0, 2])
+def test_what_shows_itself_after_the_last_test_fails_the_run(tmp_path: Path, processes: int) -> None:
+    (tmp_path / "conftest.py").write_text(
+        "import logging\nfrom tests import secrecy, secrecy_scan\n\n\n"
+        "def pytest_configure(config):\n    secrecy_scan.install(config)\n\n\n"
+        "def pytest_sessionfinish(session):\n"
+        f"    if hasattr(session.config, 'workeroutput') == bool({processes}):\n"
+        "        logging.getLogger('x').warning(secrecy.secret(odd=True))\n"
+    )
+    (tmp_path / "test_it.py").write_text("def test_it():\n    pass\n")
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-n", str(processes), str(tmp_path)],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=100,
+    )
+    assert done.returncode == pytest.ExitCode.TESTS_FAILED, done.stdout + done.stderr
+    assert "a secret has shown itself after the last test" in done.stdout
 
 
 def test_the_report_of_a_leak_does_not_repeat_it() -> None:

@@ -173,7 +173,7 @@ def test_each_process_of_celery_has_a_connection_of_its_own_and_loses_nothing_at
     with running(folder, server, "celery", *arguments, "--without-gossip", "--without-mingle"):
         caller = subprocess.run(
             [sys.executable, "-c", script],
-            capture_output=True, text=True, timeout=50, cwd=folder, env=environment(NATS_URL=server.url), check=False,
+            capture_output=True, text=True, timeout=100, cwd=folder, env=environment(NATS_URL=server.url), check=False,
         )  # fmt: skip
         assert (caller.stdout, caller.returncode) == ("['taken', 'taken', 'taken', 'taken']\n4\n", 0), caller.stderr
         assert sorted(shipped.next(timeout=PATIENCE).data for _ in range(4)) == [b"0", b"1", b"2", b"3"]

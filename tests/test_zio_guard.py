@@ -17,7 +17,7 @@ def python(code: str, *paths: Path) -> subprocess.CompletedProcess[str]:
     path = os.pathsep.join(map(str, (*paths, ROOT)))
     return subprocess.run(
         [sys.executable, "-P", "-W", "error", "-c", code],
-        capture_output=True, text=True, timeout=50, check=False, env={**os.environ, "PYTHONPATH": path},
+        capture_output=True, text=True, timeout=100, check=False, env={**os.environ, "PYTHONPATH": path},
     )  # fmt: skip
 
 

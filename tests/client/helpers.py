@@ -13,7 +13,7 @@ import nats as nats_py
 
 import zio
 
-LIMIT = 10.0  # seconds that a test waits for what must happen
+LIMIT = 30.0  # seconds that a test waits for what must happen
 
 
 def away(fn: Callable[..., Any], *args: Any) -> Any:
@@ -76,7 +76,7 @@ class Peer:
             self._loop.close()
 
     def do(self, coroutine: Coroutine[Any, Any, Any]) -> Any:
-        return asyncio.run_coroutine_threadsafe(coroutine, self._loop).result(LIMIT)
+        return asyncio.run_coroutine_threadsafe(coroutine, self._loop).result(2 * LIMIT)
 
     def subscribe(self, subject: str, reply: Callable[[Any], bytes] | None = None) -> queue.Queue[Any]:
         """Subscribe; the messages gather in the queue returned. With `reply`, each is answered with what it returns."""

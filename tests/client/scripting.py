@@ -10,7 +10,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import Self
 
@@ -37,7 +36,6 @@ class Script:
         self.pid = self._process.pid
         self.stdout = ""
         self.stderr = ""
-        self.seconds = 0.0  # that `finish` took
 
     def line(self) -> str:
         """Wait for the next line that it prints; empty at its end."""
@@ -61,16 +59,14 @@ class Script:
     def signal(self, number: int) -> None:
         self._process.send_signal(number)
 
-    def finish(self, timeout: float = 40.0) -> int:
+    def finish(self, timeout: float = 100.0) -> int:
         """Wait for its end; the exit status. What it printed since is in `stdout` and `stderr`."""
-        start = time.monotonic()
         try:
             self.stdout, self.stderr = self._process.communicate(timeout=timeout)
         except subprocess.TimeoutExpired:
             self._kill()
             self.stdout, self.stderr = self._process.communicate()
             raise AssertionError(f"the script did not end in {timeout} s:\n{self.stdout}{self.stderr}") from None
-        self.seconds = time.monotonic() - start
         return self._process.returncode
 
     def __enter__(self) -> Self:
@@ -87,7 +83,7 @@ class Script:
             os.killpg(self.pid, signal.SIGKILL)
 
 
-def run_script(name: str, *args: object, timeout: float = 40.0, env: dict[str, str] | None = None) -> Script:
+def run_script(name: str, *args: object, timeout: float = 100.0, env: dict[str, str] | None = None) -> Script:
     """Run a script to its end, which must be a good one; it printed what is in `.stdout`."""
     with Script(name, *args, env=env) as script:
         status = script.finish(timeout)

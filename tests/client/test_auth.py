@@ -488,7 +488,7 @@ def test_a_jwt_that_runs_out_is_replaced_by_a_fresh_one_at_the_reconnect(
     def auth(info: nats_zio.ServerInfo) -> Auth:
         asked.append(time.monotonic())
         key = user_key()
-        return Auth(jwt=OPERATOR.user_token(key, expires=2 if len(asked) == 1 else None), sign=key.sign)
+        return Auth(jwt=OPERATOR.user_token(key, expires=6 if len(asked) == 1 else None), sign=key.sign)
 
     def main() -> None:
         with nats_zio.connect(strict("jwt").url, auth=auth, **FAST) as nc, nc.subscribe(subject) as sub:

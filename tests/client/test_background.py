@@ -52,7 +52,7 @@ def test_handlers_run_in_tasks_inside_zio_run(server: NatsServer) -> None:
         with nats_zio.connect(server.url) as client:
             client.subscribe("x", cb=lambda message: seen.send(threading.current_thread() is threading.main_thread()))
             client.publish("x")
-            assert seen.recv(timeout=5)
+            assert seen.recv(timeout=30)
 
     zio.run(main)
 
@@ -63,7 +63,7 @@ def test_handlers_run_on_threads_inside_zio_run_if_so_chosen(server: NatsServer)
         with nats_zio.connect(server.url, run_callbacks="thread") as client:
             client.subscribe("x", cb=lambda message: seen.send(threading.current_thread() is threading.main_thread()))
             client.publish("x")
-            assert not seen.recv(timeout=5)
+            assert not seen.recv(timeout=30)
 
     zio.run(main)
 

@@ -86,7 +86,7 @@ def test_a_file_is_read_again_at_each_connect(run: Run, trusting: NatsServer, fi
         with nats_zio.connect(trusting.url, credentials=file, **options) as nc:
             assert not nc.is_connected
             file.write_bytes(OPERATOR.credentials())
-            nc.flush(timeout=10)
+            nc.flush(timeout=30)
 
     run(main)
 
@@ -95,7 +95,7 @@ def test_a_file_is_read_again_at_each_connect(run: Run, trusting: NatsServer, fi
 def test_a_file_that_was_renewed_in_time_survives_the_end_of_its_token(
     run: Run, trusting: NatsServer, file: Path
 ) -> None:
-    file.write_bytes(OPERATOR.credentials(expires=2))
+    file.write_bytes(OPERATOR.credentials(expires=6))
 
     def main() -> None:
         with nats_zio.connect(trusting.url, credentials=file, **FAST) as nc:
@@ -111,7 +111,7 @@ def test_a_file_that_was_renewed_in_time_survives_the_end_of_its_token(
 @pytest.mark.slow
 def test_bytes_cannot_be_renewed_so_the_client_gives_up_when_they_have_run_out(trusting: NatsServer) -> None:
     def main() -> None:
-        nc = nats_zio.connect(trusting.url, credentials=OPERATOR.credentials(expires=2), **FAST)
+        nc = nats_zio.connect(trusting.url, credentials=OPERATOR.credentials(expires=6), **FAST)
         eventually(lambda: nc.is_closed, "two refusals end it")
         with pytest.raises(nats_zio.ConnectionClosedError, match=r"(?i)authorization violation|authentication expired"):
             nc.flush()

@@ -87,6 +87,7 @@ def conversation(client: ServedClient) -> bytes:
     return bytes(client.received).partition(b"PING\r\n")[2]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("breaks", [reset, end, half_open], ids=lambda breaks: breaks.__name__)
 def test_a_write_that_breaks_off_is_never_resumed_and_nothing_is_sent_twice(
     breaks: Callable[[ScriptedServer], None],
@@ -122,6 +123,7 @@ def broken_write(
     assert nc.stats.out_msgs == 5
 
 
+@pytest.mark.slow
 def test_a_replay_that_breaks_off_begins_anew_on_the_next_connection() -> None:
     """Nothing of the first connection was written; the second one breaks at every byte of what it has to send."""
     everything = REPLAY + kept_after(0)
@@ -191,6 +193,7 @@ def greeting_length() -> int:
     return said.index(b"PONG\r\n") + len(b"PONG\r\n")
 
 
+@pytest.mark.slow
 def test_a_handshake_that_breaks_off_is_followed_by_another() -> None:
     """At every byte that the client sends in it."""
     for count in range(handshake_length()):
@@ -198,6 +201,7 @@ def test_a_handshake_that_breaks_off_is_followed_by_another() -> None:
             connected(one_attempt_in_vain, network=cut("up", count, 2, stall=stall), options=QUICK)
 
 
+@pytest.mark.slow
 def test_a_greeting_that_breaks_off_is_followed_by_another_attempt() -> None:
     """At every byte of what the server sends up to its PONG."""
     for count in range(greeting_length()):

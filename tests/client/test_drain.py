@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-import time
 from collections.abc import Callable
 from typing import Any
 
@@ -199,12 +198,12 @@ def test_drain_inside_the_own_loop_does_not_wait_for_it(run: Run, nats_server: N
             nc.publish(subject, b"%d" % number)
         nc.flush()
         taken = []
-        before = time.monotonic()
         for message in sub:
             taken.append(int(message.data))
             if len(taken) == 2:
-                assert nc.drain().unread == {sub: 3}
-        assert time.monotonic() - before < LIMIT
+                report = nc.drain()
+                assert report.unread == {sub: 3}
+                assert not report.timed_out
         assert taken == [0, 1, 2, 3, 4]
 
     run(main)
@@ -265,10 +264,8 @@ def test_a_handler_that_drains_during_a_drain_does_not_hold_it_up(
         nc.subscribe(subject, cb=handle)
         nc.publish(subject)
         nc.flush()
-        before = time.monotonic()
         assert not nc.drain().timed_out
         assert done.wait(timeout=LIMIT)
-        assert time.monotonic() - before < LIMIT
 
     run(main)
 

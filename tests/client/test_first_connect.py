@@ -130,7 +130,7 @@ def test_from_plain_threads_too(background_runtime: object, server: NatsServer) 
     sub = nc.subscribe("x")
     nc.publish("x", b"kept")
     server.start()
-    assert sub.next(timeout=10).data == b"kept"
+    assert sub.next(timeout=30).data == b"kept"
     nc.close()
 
 
@@ -178,7 +178,7 @@ FIRST: dict[str, Callable[[nats_zio.Client], Any]] = {
 @pytest.mark.parametrize("call", FIRST)
 def test_the_first_call_opens_it_once_and_for_all(run: Run, nats_server: NatsServer, peer: Peer, call: str) -> None:
     peer.subscribe("echo", reply=lambda message: message.data)
-    peer.do(peer.nc.flush())
+    peer.do(peer.nc.flush(60))
 
     def main() -> None:
         with nats_zio.connect(nats_server.url, lazy=True) as nc:
@@ -316,7 +316,7 @@ def test_in_a_forked_child_it_begins_anew(server: NatsServer, peer_of_server: Pe
     nc.flush()
     nc.close()
     nc.runtime.close()
-    heard = [got.get(timeout=10) for _ in range(4 + used_before)]
+    heard = [got.get(timeout=30) for _ in range(4 + used_before)]
     assert sorted(message.data.decode() for message in heard if message.subject == "from.child") == sorted(
         map(str, pids)
     )
@@ -329,7 +329,7 @@ def peer_of_server(server: NatsServer) -> Iterator[Peer]:
 
 
 def _child(nc: nats_zio.Client, queue: Any) -> None:
-    queue.put([nc.request("who", timeout=10).data, os.getpid()])
+    queue.put([nc.request("who", timeout=30).data, os.getpid()])
 
 
 @pytest.mark.usefixtures("quiet_fork")
@@ -344,7 +344,7 @@ def test_a_pool_of_forked_workers_uses_one_lazy_client_each(server: NatsServer, 
         worker.start()
     answers = [queue.get() for _ in workers]
     for worker in workers:
-        worker.join(20)
+        worker.join(30)
         assert worker.exitcode == 0
     assert [answer for answer, _ in answers] == [b"peer"] * 4
     assert nc.request("who").data == b"peer"

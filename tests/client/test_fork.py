@@ -16,14 +16,14 @@ QUIET = {"PYTHONWARNINGS": "ignore::DeprecationWarning"}
 @pytest.mark.parametrize("where", ["thread", "task"])
 @pytest.mark.parametrize("what", ["uses", "ends", "exits", "raises", "leaves", "connects"])
 def test_a_forked_child_neither_hangs_nor_disturbs_its_parent(server: NatsServer, where: str, what: str) -> None:
-    script = run_script("forker.py", server.url, where, what, env=QUIET, timeout=30)
+    script = run_script("forker.py", server.url, where, what, env=QUIET)
     assert script.stdout == "the parent is well\n"
     assert "Traceback" not in script.stderr, script.stderr
 
 
 @pytest.mark.parametrize("what", ["mp-uses", "mp-ends", "mp-exits", "mp-raises", "mp-connects"])
 def test_a_child_of_multiprocessing_neither_hangs_nor_disturbs_its_parent(server: NatsServer, what: str) -> None:
-    script = run_script("forker.py", server.url, "thread", what, env=QUIET, timeout=30)
+    script = run_script("forker.py", server.url, "thread", what, env=QUIET)
     assert script.stdout == "the parent is well\n"
     if what != "mp-raises":
         assert "Traceback" not in script.stderr, script.stderr

@@ -83,6 +83,7 @@ def test_without_reconnecting_the_client_stays_too() -> None:
     with_servers(main, "a", "b")
 
 
+@pytest.mark.slow
 def test_nothing_that_is_published_meanwhile_is_lost_or_comes_twice() -> None:
     def main(servers: Servers) -> None:
         with nats_zio.connect(URLS, no_randomize=True) as nc:

@@ -241,7 +241,7 @@ def test_a_stream_in_python_that_is_struck_ends_and_what_it_was_given_is_in_doub
         publish(outbound, b"one")
         with pytest.raises(KeyboardInterrupt):
             outbound.flush()
-        lost = errors.recv(timeout=10)
+        lost = errors.recv(timeout=30)
         assert type(lost) is nats_zio.DisconnectedError
         assert "KeyboardInterrupt" in str(lost)
         publish(outbound, b"two")  # by somebody who has not heard of it yet
@@ -281,7 +281,7 @@ def test_an_error_of_the_socket_keeps_what_was_not_written() -> None:
         outbound = Outbound(here().loop, 8 << 20, errors.try_send)
         outbound.connected(Layered(0, error), 1 << 20, [])  # type: ignore[arg-type]
         outbound.append_from_thread(b"PUB a 3", b"one", at_once=True)
-        assert errors.recv(timeout=10) is error
+        assert errors.recv(timeout=30) is error
         assert outbound.disconnected() == (0, 0)
         assert outbound.lines == [b"PUB a 3", b"one"]
 
@@ -298,7 +298,7 @@ def test_an_odd_error_of_a_stream_in_the_home_loop_ends_the_connection_and_not_t
         outbound.connected(Layered(100, error), 1 << 20, [])  # type: ignore[arg-type]
         publish(outbound, b"one")
         outbound.flush()
-        assert "RuntimeError" in str(errors.recv(timeout=10))
+        assert "RuntimeError" in str(errors.recv(timeout=30))
         assert outbound.disconnected() == (1, 3)
 
     zio.run(main)

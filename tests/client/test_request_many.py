@@ -90,11 +90,9 @@ def test_it_ends_with_the_sentinel_which_is_no_reply(run: Run, nats_server: Nats
 def test_it_ends_when_nobody_listens_without_an_error(run: Run, nats_server: NatsServer, subject: str) -> None:
     def main() -> None:
         with nats_zio.connect(nats_server.url) as nc:
-            before = time.monotonic()
             replies = nc.request_many(subject, timeout=LIMIT)
             assert _data(replies) == []
             assert replies.reason == "no_responders"
-            assert time.monotonic() - before < LIMIT / 2
 
     run(main)
 

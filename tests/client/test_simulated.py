@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import os
+import pickle
 import subprocess
 import sys
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from itertools import product
 from pathlib import Path
 
@@ -35,20 +36,43 @@ MANY = 200  # seeds after which every text of the -ERR catalogue has come by too
 _results: dict[int, Result] = {}
 
 
-def result_of(seed: int) -> Result:
-    if seed not in _results:
-        _results[seed] = simulate(seed)
-    return _results[seed]
+@pytest.fixture(scope="session")
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder for what the processes of this run have done."""
+    base = tmp_path_factory.getbasetemp()
+    folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "simulated"
+    folder.mkdir(exist_ok=True)
+    return folder
+
+
+@pytest.fixture
+def result_of(shared: Path) -> Callable[[int], Result]:
+    """The result of a simulated run, which takes place once, in whatever process."""
+
+    def result_of(seed: int) -> Result:
+        file = shared / str(seed)
+        if seed not in _results and file.exists():
+            _results[seed] = pickle.loads(file.read_bytes())
+        if seed not in _results:
+            _results[seed] = simulate(seed)
+            unfinished = shared / f"{seed}-{os.getpid()}"
+            unfinished.write_bytes(pickle.dumps(_results[seed]))
+            unfinished.rename(file)
+        return _results[seed]
+
+    return result_of
 
 
 @pytest.mark.parametrize("seed", range(SEEDS))
-def test_whatever_happens(seed: int) -> None:
+def test_whatever_happens(seed: int, result_of: Callable[[int], Result]) -> None:
     """Nothing lasts longer than its timeout, nothing comes twice or to the wrong place, all losses are reported."""
     result_of(seed)
 
 
 @pytest.mark.timeout(600)
-def test_every_state_has_met_every_fault_and_every_place_was_cut(capsys: pytest.CaptureFixture[str]) -> None:
+def test_every_state_has_met_every_fault_and_every_place_was_cut(
+    result_of: Callable[[int], Result], tell: Callable[[str], None]
+) -> None:
     met: Counter[tuple[str, str]] = Counter()
     cut: Counter[Cut] = Counter()
     errors: Counter[str] = Counter()
@@ -59,18 +83,15 @@ def test_every_state_has_met_every_fault_and_every_place_was_cut(capsys: pytest.
         cut += result.cut
         errors += result.errors
         lost += result.lost
-    with capsys.disabled():
-        print(f"\nfaults met in {SEEDS} simulated runs, by what the client was doing:")
-        print(*table(FAULTS, STATES, lambda fault, state: met[state, fault]), sep="\n")
-        for direction, frames in (("up", UP), ("down", DOWN)):
-            print(f"\nconnections cut within what the {'client' if direction == 'up' else 'server'} sends:")
-            ways = sorted({one.way for one in CUTS if one.direction == direction})
-            places = {f"{verb} {part}": (verb, part) for verb, parts in frames.items() for part in parts}
-            print(
-                *table(places, ways, lambda place, way: cut[Cut(direction, *places[place], way)]),  # noqa: B023
-                sep="\n",
-            )
-        print(f"\n-ERR: {sum(errors.values())} of {len(errors)} texts. Messages lost, all of them reported: {lost}")
+    told = [f"faults met in {SEEDS} simulated runs, by what the client was doing:"]
+    told += table(FAULTS, STATES, lambda fault, state: met[state, fault])
+    for direction, frames in (("up", UP), ("down", DOWN)):
+        told.append(f"\nconnections cut within what the {'client' if direction == 'up' else 'server'} sends:")
+        ways = sorted({one.way for one in CUTS if one.direction == direction})
+        places = {f"{verb} {part}": (verb, part) for verb, parts in frames.items() for part in parts}
+        told += table(places, ways, lambda place, way: cut[Cut(direction, *places[place], way)])  # noqa: B023
+    told.append(f"\n-ERR: {sum(errors.values())} of {len(errors)} texts. Messages lost, all of them reported: {lost}")
+    tell("\n".join(told))
     planned = set(product(LIVING, FAULTS)) if SEEDS >= SEEDS_FOR_PAIRS else set()
     if len(FAULTS) <= SEEDS:
         planned |= set(product(STATES, FAULTS))

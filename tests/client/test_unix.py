@@ -113,7 +113,7 @@ def test_it_reconnects(run: Run, path: Path, server: NatsServer) -> None:
             nc.publish("a", b"meanwhile")
             away(server.start)
             next_event(seen, Reconnected)
-            assert sub.next(timeout=10).data == b"meanwhile"
+            assert sub.next(timeout=30).data == b"meanwhile"
 
     run(main)
 

@@ -260,7 +260,7 @@ def test_control_c_while_auth_is_asked_on_a_thread_interrupts_the_main_task(serv
 
     def auth(info: nats_zio.ServerInfo) -> nats_zio.Auth:
         os.kill(os.getpid(), signal.SIGINT)
-        assert go_on.wait(20)
+        assert go_on.wait(30)
         return nats_zio.Auth()
 
     def main() -> None:

@@ -56,7 +56,7 @@ def test_from_plain_threads_they_run_on_worker_threads(
     def gate() -> None:
         ran_in.append(threading.current_thread().name)
         entered.set()
-        assert go_on.wait(20)
+        assert go_on.wait(30)
 
     with NatsServer() as other, nats_zio.connect(other.url) as bystander:
         clients: list[nats_zio.Client] = []
@@ -67,7 +67,7 @@ def test_from_plain_threads_they_run_on_worker_threads(
         if option in (reconnect_delay, next_server):
             opening.join()
             server.stop()
-        assert entered.wait(20)
+        assert entered.wait(30)
         bystander.rtt()  # its loop is the same
         go_on.set()
         opening.join()

@@ -548,7 +548,7 @@ def test_the_clusters_websocket_servers_are_found_and_gone_to(run: Run) -> None:
                 urls = websocket_urls(cluster)
                 assert here in urls
                 nc.publish("a", b"x")
-                assert sub.next(timeout=10).data == b"x"
+                assert sub.next(timeout=30).data == b"x"
                 away(killed.start)
                 away(cluster.wait_ready)
                 eventually(

@@ -57,6 +57,7 @@ def length_of_everything(options: dict[str, Any]) -> int:
     return int(connected(measure, options=options, websocket=True))
 
 
+@pytest.mark.slow
 @PLAIN_AND_COMPRESSED
 def test_a_write_that_breaks_off_is_never_resumed_and_nothing_is_sent_twice(options: dict[str, Any]) -> None:
     """What is in a frame that had begun may be lost and is reported; the rest is sent on the next connection."""
@@ -120,6 +121,7 @@ def test_a_message_whose_end_did_not_come_is_not_delivered(options: dict[str, An
     assert min(received) == 0
 
 
+@pytest.mark.slow
 def test_a_handshake_that_breaks_off_at_any_byte_is_followed_by_another() -> None:
     """HTTP, INFO and CONNECT, either way, reset or stuck."""
 

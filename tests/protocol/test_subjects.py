@@ -134,6 +134,7 @@ def by_the_rules(subject: object, *, publish: bool) -> bool:
     return ">" not in tokens[:-1]
 
 
+@pytest.mark.slow
 @given(st.text(st.sampled_from("ab.*>ü \n\x7f\udc80"), max_size=8) | st.text(max_size=10))
 def test_the_expressions_are_the_rules(subject: str) -> None:
     for check, publish in (check_publish_subject, True), (check_subscribe_subject, False):

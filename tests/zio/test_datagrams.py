@@ -23,7 +23,7 @@ linux_only = pytest.mark.skipif(sys.platform != "linux", reason="abstract names 
 
 def run(fn: Callable[[], T]) -> T:
     def limited() -> T:
-        with zio.timeout(10):
+        with zio.timeout(45):
             return fn()
         raise AssertionError
 

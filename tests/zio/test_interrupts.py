@@ -27,9 +27,9 @@ def default_handler() -> Iterator[None]:
 
 
 def spin(started: threading.Event) -> None:
-    """Compute without a call, for ten seconds unless interrupted."""
+    """Compute without a call, for fifty seconds unless interrupted."""
     started.set()
-    end = time.monotonic() + 10
+    end = time.monotonic() + 50
     while time.monotonic() < end:
         pass
 

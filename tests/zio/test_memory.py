@@ -117,7 +117,7 @@ def test_a_task_that_spins_on_a_ready_socket_hardly_delays_a_timer() -> None:
             group.cancel()
         return sorted(late)[94]
 
-    assert zio.run(main) < 0.012
+    assert zio.run(main) < 0.1  # without fairness it would be for ever
 
 
 def test_a_task_whose_reads_never_wait_cannot_starve_a_timer() -> None:

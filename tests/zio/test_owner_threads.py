@@ -59,7 +59,7 @@ class Holding:
     def _hold(self) -> None:
         self._side.acquire()
         self._taken.set()
-        assert self._may_end.wait(20)
+        assert self._may_end.wait(30)
 
     def taken(self) -> None:
         zio.to_thread(self._taken.wait, 20)
@@ -81,7 +81,7 @@ def test_who_waits_learns_that_the_owner_has_ended(kind: str) -> None:
         assert not any(task.done for task in waiting)
         owner.end()
         for task in waiting:
-            with zio.timeout(20), pytest.raises(zio.BrokenLock, match="ended while it held"):
+            with zio.timeout(45), pytest.raises(zio.BrokenLock, match="ended while it held"):
                 task.join()
         with pytest.raises(zio.BrokenLock):
             wanted.acquire()
@@ -132,7 +132,7 @@ def test_a_thread_that_has_released_may_end(kind: str) -> None:
 
 
 def take_and_release(side: Side) -> None:
-    with zio.timeout(20):
+    with zio.timeout(45):
         assert side.acquire()
     side.release()
 
@@ -151,7 +151,7 @@ def test_a_lock_that_a_thread_had_to_wait_for_breaks_too(kind: str) -> None:
         wait_all_parked()
         assert not waiting.done
         owner.end()
-        with zio.timeout(20), pytest.raises(zio.BrokenLock):
+        with zio.timeout(45), pytest.raises(zio.BrokenLock):
             waiting.join()
 
     zio.run(main)
@@ -183,7 +183,7 @@ def test_a_thread_that_threading_does_not_know() -> None:
         waiting = zio.spawn(lock.acquire)
         wait_all_parked()
         may_end.release()
-        with zio.timeout(20), pytest.raises(zio.BrokenLock):
+        with zio.timeout(45), pytest.raises(zio.BrokenLock):
             waiting.join()
 
     zio.run(main)

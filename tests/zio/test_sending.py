@@ -27,7 +27,7 @@ KINDS = ["tcp", "unix", "tls", "memory", "pipe"]
 
 def run(fn: Callable[[], T]) -> T:
     def limited() -> T:
-        with zio.timeout(20):
+        with zio.timeout(45):
             return fn()
         raise AssertionError
 
@@ -435,7 +435,7 @@ def test_a_closed_stream_says_so(call: str) -> None:
 # Reading up to a separator.
 
 
-@pytest.mark.timeout(20)
+@pytest.mark.timeout(45)
 def test_a_line_that_comes_byte_by_byte_costs_no_square_of_its_length() -> None:
     """Its parts are not joined again for each byte: a million bytes would be 500 GB of copying."""
     size = 1_000_000

@@ -23,7 +23,7 @@ T = TypeVar("T")
 
 def run(fn: Callable[[], T], **options: Any) -> T:
     def limited() -> T:
-        with zio.timeout(10):
+        with zio.timeout(45):
             return fn()
         raise AssertionError
 
@@ -102,7 +102,7 @@ def test_the_connection_is_closed_when_its_handler_ends(ends: str) -> None:
             group.spawn(listener.serve, handler)
             with connect() as stream:
                 stream.send_all(b"x")
-                with zio.timeout(5):
+                with zio.timeout(45):
                     assert stream.recv(1) == b""
             listener.close()
 

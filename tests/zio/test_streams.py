@@ -19,7 +19,7 @@ def run(fn: Callable[[], T]) -> T:
     """Run ``fn``, whose lost wake-ups end in a TimeoutError."""
 
     def limited() -> T:
-        with zio.timeout(10):
+        with zio.timeout(45):
             return fn()
         raise AssertionError
 
@@ -559,12 +559,12 @@ def test_a_cancelled_send_all_leaves_the_stream_usable() -> None:
 
 def test_a_refused_connect_raises_and_leaves_no_descriptor() -> None:
     """T45"""
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        port = server.getsockname()[1]
 
     def main() -> None:
-        with pytest.raises(ConnectionRefusedError):
-            zio.net.connect("127.0.0.1", port)
+        with socket.socket() as bound:  # and listens not
+            bound.bind(("127.0.0.1", 0))
+            with pytest.raises(ConnectionRefusedError):
+                zio.net.connect("127.0.0.1", bound.getsockname()[1])
 
     run(main)
 

@@ -968,6 +968,7 @@ def count_fibers() -> int:
     return sum(type(thing) is Fiber and not thing.dead for thing in gc.get_objects())
 
 
+@pytest.mark.slow
 def test_fibers_are_reused_and_the_pool_of_idle_ones_is_capped() -> None:
     """Design 2: a peak of tasks does not stay in memory, and the next ones need no new fibers."""
 

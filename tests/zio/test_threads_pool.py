@@ -31,7 +31,7 @@ def test_the_result_comes_back_and_other_tasks_run_meanwhile() -> None:
 
     def main() -> tuple[int, bool]:
         release = threading.Event()
-        job = zio.spawn(zio.to_thread, lambda: release.wait(10))
+        job = zio.spawn(zio.to_thread, lambda: release.wait(30))
         zio.sleep(0.001)
         release.set()
         return zio.to_thread(lambda a, b: a + b, 2, 3), job.join()
@@ -116,7 +116,7 @@ def test_an_abandoning_caller_leaves_at_once_and_the_outcome_is_dropped() -> Non
             release.wait()
             raise ValueError("nobody hears this")
 
-        with zio.timeout(10), zio.TaskGroup() as group:
+        with zio.timeout(45), zio.TaskGroup() as group:
             task = group.spawn(lambda: zio.to_thread(job, abandon_on_cancel=True))
             _started(working)
             task.cancel()
@@ -313,7 +313,7 @@ def test_a_task_that_a_job_waits_for_may_have_jobs_of_its_own(monkeypatch: pytes
         other = [zio.spawn(zio.to_thread, lambda: 5)] if queued == "before" else []
         zio.sleep(0.001)
         release.set()
-        result = first.join(10)
+        result = first.join(30)
         pool = zio.lowlevel.here().loop.runtime.pool
         return result, len(pool._aside)
 

@@ -29,7 +29,7 @@ def run(fn: Callable[[], T]) -> T:
     """Run ``fn``, whose lost wake-ups end in a TimeoutError."""
 
     def limited() -> T:
-        with zio.timeout(20):
+        with zio.timeout(45):
             return fn()
         raise AssertionError
 

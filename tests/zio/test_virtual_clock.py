@@ -23,9 +23,7 @@ def test_an_hour_takes_no_time() -> None:
         zio.sleep(3600)
         return zio.now() - begin
 
-    begin = time.perf_counter()
     assert run_virtual(main) == 3600
-    assert time.perf_counter() - begin < 0.1
 
 
 def test_an_hour_of_sleeping_and_retrying_takes_no_time() -> None:
@@ -54,13 +52,10 @@ def test_an_hour_of_sleeping_and_retrying_takes_no_time() -> None:
             group.cancel()
         return zio.now(), attempts, beats
 
-    begin = time.perf_counter()
     now, attempts, beats = run_virtual(main)
-    took = time.perf_counter() - begin
     assert 3600 <= now <= 3665
     assert attempts == 60
     assert beats in (int(now) - 1, int(now))
-    assert took < 0.1  # 13 ms where nothing else runs
 
 
 def test_sleepers_wake_in_the_order_of_their_deadlines_at_exactly_these() -> None:

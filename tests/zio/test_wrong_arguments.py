@@ -64,7 +64,7 @@ def test_on_the_real_network(number: int) -> None:
     call, kind, text = CALLS[number]
 
     def main() -> None:
-        with zio.timeout(20), pytest.raises(kind, match=re.escape(text)):
+        with zio.timeout(45), pytest.raises(kind, match=re.escape(text)):
             call()
 
     zio.run(main)

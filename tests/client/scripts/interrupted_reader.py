@@ -51,7 +51,7 @@ while len(seen) < count:
     before = sub.delivered
     try:
         armed = True
-        message = sub.next(timeout=5)
+        message = sub.next(timeout=30)
         armed = False
     except KeyboardInterrupt:
         armed = False
