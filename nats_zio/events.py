@@ -104,6 +104,19 @@ class ServerError(Event):
 
 
 @dataclass(frozen=True, slots=True)
+class MessageGivenUp(Event):
+    """A message that was kept for the reconnect will not be sent, since the present server would not take it.
+
+    ``error`` says why: it is larger than the server's limit, or has headers and the server knows none; or it has broken
+    the connection twice while it was being written. ``size`` is in bytes, headers included.
+    """
+
+    subject: str
+    size: int
+    error: BaseException
+
+
+@dataclass(frozen=True, slots=True)
 class UnmatchedReply(Event):
     """A reply came under another subject than its inbox's, while several requests waited: nobody can tell whose it is.
 

@@ -25,7 +25,7 @@ _PULL = re.compile(r"\.CONSUMER\.MSG\.NEXT\.")
 
 def is_rewritten(subject: str) -> bool:
     """Whether the reply to a request to ``subject`` is known to come under another one."""
-    return _PULL.search(subject) is not None
+    return isinstance(subject, str) and _PULL.search(subject) is not None
 
 
 class OwnInboxes:

@@ -12,6 +12,9 @@ if TYPE_CHECKING:
     from random import Random
 
 
+LEAST = 0.01  # seconds, where the user wants none: a server that refuses us at once is not to be stormed
+
+
 class Backoff:
     """The waits between the rounds through the servers. Seconds.
 
@@ -56,7 +59,7 @@ class Backoff:
         self._rounds = self._short = 0
 
     def _grown(self, times: int) -> float:
-        return min(self._wait * 2.0 ** min(times, 30), self._max_wait)
+        return min(max(self._wait, LEAST) * 2.0 ** min(times, 30), max(self._max_wait, LEAST))
 
     def _with_jitter(self, wait: float) -> float:
         return wait * (1 + self._jitter * self._random.random())

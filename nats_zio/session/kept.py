@@ -9,13 +9,11 @@ from ..errors import ReconnectBufferFullError
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-WITHDRAWN = 1000  # messages in the queue that nobody wants any more, before room is made
-
 
 class Kept:
-    """The lines of the outbound queue while it waits for a connection.
+    """The lines of the outbound queue while it waits for a connection; they are the queue's own list.
 
-    They are the queue's own list: all but ``withdraw`` is called under its lock.
+    Threads may append at any time. So lines are counted up to where they were, and taken out of the beginning only.
     """
 
     def __init__(self, lines: list[bytes], limit: int) -> None:
@@ -50,22 +48,24 @@ class Kept:
         self._measured = self._bytes = 0
 
     def withdraw(self, line: bytes) -> bool:
-        """The message with this command line is not wanted any more. True if it is time to drop what is not.
+        """The message with this command line is not wanted any more. True if somebody is to drop what is not.
 
         From any thread, a finalizer too.
         """
+        first = not self._withdrawn
         self._withdrawn[id(line)] = line
-        return len(self._withdrawn) >= WITHDRAWN
+        return first
 
     def drop_withdrawn(self) -> int:
         """Take it out, as if it had never been accepted; how many payload bytes that was."""
         withdrawn, self._withdrawn = self._withdrawn, {}
         if not withdrawn:
             return 0
-        lines = self._lines
-        before = payload_bytes(lines)
-        lines[:] = [line for frame in frames(lines) if id(frame[0]) not in withdrawn for line in frame]
-        return before - payload_bytes(lines)
+        old = self._lines[:]
+        count = len(old)
+        left = [line for frame in frames(old) if id(frame[0]) not in withdrawn for line in frame]
+        self._lines[:count] = left
+        return payload_bytes(old) - payload_bytes(left)
 
 
 def frames(lines: list[bytes]) -> Iterator[tuple[bytes, ...]]:

@@ -27,6 +27,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from zio.lowlevel import Waiter, WaitQueue, here, monotonic, need_stack, thread_holder
 
 from ..errors import MaxPayloadError, TimeoutError
+from .judging import judge
 from .kept import Kept, frames, payload_bytes
 from .writer import Queue, Writer
 
@@ -36,12 +37,18 @@ if TYPE_CHECKING:
     from zio.lowlevel import Fiber, Loop
     from zio.net import Stream
 
+    from ..protocol import ServerInfo
+    from .judging import GivenUp
+
 WRITE_SIZE = 512 << 10  # so much in one tick is written at once; with 128 KiB, 8 KiB messages went 1.35 times slower
 ROOM = 1 << 20  # bytes accepted beyond what the socket takes; then publishers wait
 LINE_SIZE = 64  # bytes beside the payload, about what a line takes in memory: small messages wait for no more than 2 ms
 BUSY_WAIT = 500e-6  # seconds that messages may gather while tasks are busy
 TICK = 1e-3  # seconds between two looks at what threads have appended
 QUIET = 200e-6  # a plain thread writes at once if it has not for so many seconds
+
+
+NO_LIMIT = 1 << 62  # bytes
 
 
 class Mark(NamedTuple):
@@ -56,6 +63,7 @@ class Outbound(Queue):
     """The outbound queue of one client."""
 
     __slots__ = (
+        "_breaks",
         "_controls",
         "_draining",
         "_failure",
@@ -81,7 +89,7 @@ class Outbound(Queue):
 
     def __init__(self, loop: Loop, reconnect_buffer_size: int, on_write_error: Callable[[BaseException], None]) -> None:
         super().__init__()
-        self.max_payload = 1 << 20
+        self.max_payload = NO_LIMIT  # before a server has said
         self._loop = loop
         self._pid = os.getpid()
         self._kept = Kept(self.lines, reconnect_buffer_size)
@@ -103,6 +111,7 @@ class Outbound(Queue):
         self._proved_msgs = 0
         self._proved_bytes = 0
         self._in_doubt = 0, 0  # what the lost connection left unproved, until there is another
+        self._breaks: dict[int, int] = {}  # how often a message broke the connection, by the identity of its line
 
     # Accepting, in the home loop.
 
@@ -387,6 +396,20 @@ class Outbound(Queue):
         if not self._scheduled:
             self._schedule()
 
+    def judge(self, info: ServerInfo) -> list[GivenUp]:
+        """Before a connection: give up what was kept and this server will not take. Returns what that is."""
+        old = self.lines[:]
+        count = len(old)
+        fit, given_up = judge(old, info, self._breaks)
+        self.lines[:count] = fit
+        self.accepted -= payload_bytes(old) - payload_bytes(fit)
+        return given_up
+
+    def limit_payload(self, max_payload: int) -> None:
+        """What the server has said while connected."""
+        self.max_payload = max_payload
+        self.limit = self.limit_of_threads = -1
+
     def watch(self, watcher: Callable[[], None]) -> None:
         """Have ``watcher`` called, once, in the home loop, when messages are written."""
         self._watcher = watcher
@@ -413,7 +436,10 @@ class Outbound(Queue):
         old = self.lines[:]
         count = len(old)
         waiting = (frame for frame in frames(old) if len(frame) == 2)
-        lines = [line for message in (*writer.unwritten(), *waiting) for line in message]
+        unwritten = list(writer.unwritten())
+        lines = [line for message in (*unwritten, *waiting) for line in message]
+        # The first one was being written when the connection broke, as it may have been before.
+        self._breaks = {id(frame[0]): self._breaks.get(id(frame[0]), 0) + 1 for frame in unwritten[:1]}
         writer.lines_taken += count - len(lines)
         self.lines[:count] = lines  # behind them threads may have appended more
         self._kept.measure()

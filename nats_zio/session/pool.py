@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from ..errors import AuthError, CredentialsError, OptionError
+from ..protocol import ErrorKind, classify
 from ..servers import discovered_server, shown_url
 
 if TYPE_CHECKING:
@@ -26,16 +27,28 @@ class Entry:
     server: Server
     discovered: bool = False  # by the cluster's word, not the user's
     failures: int = 0  # attempts in vain since the last success
-    refusal: str = ""  # the authentication error that it gave last, until it takes us
+    refusal: str = ""  # the authentication error that it gives, until it takes us,
+    refused_at: float = 0.0  # and when it gave that first
     encrypted: bool = False  # it has asked for TLS once: what we tell it is never told in clear again
+
+
+REFUSED_FOR = 2.0  # seconds of the same refusal, until it is believed
+
+
+def _refusal(error: BaseException) -> str:
+    """What it says of our credentials, if anything."""
+    if not isinstance(error, AuthError) or isinstance(error, CredentialsError):
+        return ""
+    return "" if classify(error.text).kind is ErrorKind.AUTHENTICATION_TIMEOUT else error.text
 
 
 class ServerPool:
     """All servers, in the order in which they are tried.
 
     ``attempts``: a server that has failed so often since its last success is dropped; None is no limit.
-    ``abort_on_auth_error``: so is one that gave the same authentication error twice in a row. ``shuffle`` is None
-    where the order is the user's.
+    ``abort_on_auth_error``: so is one that gave the same authentication error in a row, ``REFUSED_FOR`` seconds long:
+    a token may be rotated a moment too late, or the server's source of users be away. That its time for it ran out says
+    nothing about credentials. ``shuffle`` is None where the order is the user's.
     """
 
     def __init__(
@@ -91,17 +104,17 @@ class ServerPool:
         if self._attempts is not None:
             self._entries = [entry for entry in self._entries if entry.failures < self._attempts]
 
-    def failed(self, entry: Entry, error: BaseException) -> None:
-        """An attempt was in vain: to the end with it, or out if that was enough."""
+    def failed(self, entry: Entry, error: BaseException, now: float) -> None:
+        """An attempt was in vain at ``now`` (seconds): to the end with it, or out if that was enough."""
         self._discovered_by = None  # who is dropped now may come back with the next word
         entry.failures += 1
-        before, entry.refusal = entry.refusal, ""
-        if isinstance(error, AuthError) and not isinstance(error, CredentialsError):
-            entry.refusal = error.text
+        before, entry.refusal = entry.refusal, _refusal(error)
+        if before != entry.refusal:
+            entry.refused_at = now
         if entry not in self._entries:
             return
         self._entries.remove(entry)
-        refused_again = self._abort_on_auth_error and entry.refusal and before == entry.refusal
+        refused_again = self._abort_on_auth_error and entry.refusal and now - entry.refused_at >= REFUSED_FOR
         if not refused_again and (self._attempts is None or entry.failures < self._attempts):
             self._entries.append(entry)
 

@@ -22,6 +22,7 @@ from ..errors import (
     OptionError,
     PermissionDeniedError,
     ProtocolError,
+    ServerError,
     StaleConnectionError,
     TLSRequiredError,
 )
@@ -30,6 +31,7 @@ from ..protocol import ErrorKind, Parser, ServerInfo
 from ..servers import advertised
 from . import lame_duck
 from .backoff import Backoff
+from .careful import OF_A_LINE, CarefulReplay
 from .connection import AUTH_KINDS, READ_SIZE, open_connection, server_error
 from .liveness import Liveness
 from .pool import ServerPool
@@ -39,15 +41,16 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from ..core import Core
-    from ..errors import ServerError
     from ..protocol import ServerErrorInfo
     from ..servers import Server
     from ..subscriptions.subscription import Subscription
     from .connection import Connection
+    from .judging import GivenUp
     from .outbound import Mark
     from .pool import Entry
 
 MAX_READ = 512 << 10
+ODD_PAUSE = 0.1  # seconds after an error that nobody has thought of
 
 _PERMISSION_KINDS = frozenset(
     {
@@ -100,6 +103,8 @@ class Session:
         self._leaving: zio.Task[None] | None = None  # a server in lame duck mode
         self._forced = False
         self._hurry = zio.Event()  # set: no more waiting before the next attempt
+        self._careful = CarefulReplay()
+        self._was_proved = False  # the server has answered a PING behind the subscriptions
 
     # Connecting.
 
@@ -117,7 +122,7 @@ class Session:
                 errors[str(entry.server)] = exc
                 if self._options.retry_on_failed_connect:
                     self._core.emit(events.ReconnectFailed(str(entry.server), exc))
-                    self.pool.failed(entry, exc)
+                    self.pool.failed(entry, exc, self._core.loop.clock.now())
                 elif len(self.pool) == 1 and isinstance(exc, (AuthError, TLSRequiredError)):
                     raise
             else:
@@ -146,15 +151,19 @@ class Session:
         self._connected_at = core.loop.clock.now()
         self.connection, self.server, self.info = connection, connection.server, connection.info
         self._lost = self._last_error = None
-        self._forced = False
+        self._forced = self._was_proved = False
         self.pool.succeeded(entry, encrypted=connection.encrypted)
-        core.outbound.connected(connection.stream, connection.info.max_payload, core.table.replay())
+        self._give_up(core.outbound.judge(connection.info))
+        pieces = self._careful.first_piece(list(core.table.entries.values()))
+        core.outbound.connected(connection.stream, connection.info.max_payload, core.table.replay(pieces))
         core.outbound.flush()
         self._liveness = Liveness(
             self._options.ping_interval, self._options.max_outstanding_pings, lambda: self.ping(None), self._stale
         )
         self._proof = Proof(core.outbound, lambda: bool(self._pongs), lambda: self.ping(None))
         core.connection_made()
+        if self._careful.active:
+            self.ping(None)
         url = str(connection.server)
         if first:
             core.emit(events.Connected(url))
@@ -183,8 +192,12 @@ class Session:
                     if not (self._options.allow_reconnect or self._forced):
                         core.closed_by(error)
                         return
-                if not self._reconnect():
-                    return
+                try:
+                    if not self._reconnect():
+                        return
+                except Exception as exc:  # odd, and no reason to end: what a signal handler has raised here, say
+                    self.lose(exc)
+                    self._pause(ODD_PAUSE)
         except BaseException as exc:
             if isinstance(exc, zio.Cancelled) and here().cancelled:
                 self._end_connection(None)
@@ -232,7 +245,7 @@ class Session:
             for event in exc.events:
                 self._handle(event)
             return exc
-        except (OSError, zio.Closed) as exc:
+        except Exception as exc:  # of the stream; or an odd one: no memory for a large message, say
             return self._lost or self._last_error or exc
 
     def _end_connection(self, error: BaseException | None) -> None:
@@ -254,6 +267,7 @@ class Session:
             self._leaving = None
         connection.stream.close()
         core.gate.look_again()
+        self._look_whose_line(error)
         msgs, size = core.outbound.disconnected()
         pongs, self._pongs = self._pongs, deque()
         for waiter, *_ in pongs:
@@ -294,7 +308,7 @@ class Session:
                     connection = self._open(entry)
                 except Exception as exc:
                     errors[url] = exc
-                    pool.failed(entry, exc)
+                    pool.failed(entry, exc, self._core.loop.clock.now())
                     self._core.emit(events.ReconnectFailed(url, exc))
                 else:
                     self._begin(connection, entry)
@@ -349,16 +363,45 @@ class Session:
             if self._pongs and core.outbound.answered(self._pongs[0][1]):
                 waiter, mark, subs_mark = self._pongs.popleft()
                 core.outbound.proved(mark)
+                self._was_proved = True
                 core.table.unconfirmed.proved(subs_mark)
+                if not self._pongs:
+                    self._go_on_with_care()
                 if waiter is not None:
                     waiter.wake()
         elif isinstance(event, protocol.Info):
             was_lame = self.info.ldm
             self.info = self.info.merged(event.fields)
-            core.outbound.max_payload = self.info.max_payload
+            core.outbound.limit_payload(self.info.max_payload)
             self._look_at_info(was_lame)
         elif isinstance(event, protocol.Err):
             self._server_error(event.text)
+
+    def _give_up(self, messages: list[GivenUp]) -> None:
+        for subject, size, error in messages:
+            self._core.emit(events.MessageGivenUp(subject, size, error))
+
+    def _go_on_with_care(self) -> None:
+        """The server has taken all that was sent so far."""
+        core = self._core
+        piece = self._careful.proved(list(core.table.entries.values()))
+        if piece:
+            core.table.send_again(piece)
+            self.ping(None)
+
+    def _look_whose_line(self, error: BaseException | None) -> None:
+        """A connection has ended; if it was because of a line of ours, and nothing was proved, it may be so again."""
+        core = self._core
+        if (
+            not isinstance(error, ServerError)
+            or protocol.classify(error.text).kind not in OF_A_LINE
+            or self._was_proved
+        ):
+            return
+        sid = self._careful.broke(list(core.table.entries))
+        if sid is not None:
+            sub = core.table.give_up(sid, error)
+            core.emit(events.ServerError(error, sub))
 
     def _look_at_info(self, was_lame: bool) -> None:
         """What INFO says about the cluster, and about the end of this server."""

@@ -153,17 +153,39 @@ class SubscriptionTable:
         if core.is_connected and self.unconfirmed.sent(sub):
             core.ping()
 
-    def replay(self) -> list[bytes]:
-        """The SUBs of all live subscriptions, for a new connection."""
+    def replay(self, entries: list[Entry]) -> list[bytes]:
+        """The SUBs of these subscriptions, all of them in general, for a new connection."""
+        frames = self._subs_of(entries)
+        self.unconfirmed.sent_anew(entries)
+        return frames
+
+    def send_again(self, entries: list[Entry]) -> None:
+        """Some more of them, on the same connection."""
+        for frame in self._subs_of(entries):
+            self._core.outbound.control(frame)
+        for sub in entries:
+            self.unconfirmed.sent(sub)
+
+    def give_up(self, sid: int, error: ServerError) -> Subscription | None:
+        """The server ends each connection because of it."""
+        entry = self.entries.pop(sid, None)
+        sub = entry.known() if isinstance(entry, Held) else entry
+        if isinstance(sub, Subscription):
+            sub.close(ClosedReason.SERVER_ERROR, error)
+            return sub
+        if isinstance(sub, Inbox):
+            sub.refused(copy(error))
+        return None
+
+    def _subs_of(self, entries: list[Entry]) -> list[bytes]:
         frames = []
-        for sub in self.entries.values():
+        for sub in entries:
             frames.append(encoder.sub(sub.subject, sub.queue, sub.sid))
             own = sub.known() if isinstance(sub, Held) else sub
             if isinstance(own, Subscription):
                 own.count_anew()
             if sub.remaining is not None:
                 frames.append(encoder.unsub(sub.sid, sub.remaining))
-        self.unconfirmed.sent_anew(self.entries.values())
         return frames
 
     def unsubscribe(self, sub: Entry) -> None:
