@@ -211,14 +211,14 @@ MUTANTS = [
     Mutant(
         "waits before an attempt do not grow",
         "nats_zio/session/backoff.py",
-        "return min(self._wait * 2.0 ** min(times, 30), self._max_wait)",
+        "return min(max(self._wait, LEAST) * 2.0 ** min(times, 30), max(self._max_wait, LEAST))",
         "return min(self._wait, self._max_wait)",
         "reconnect.py::test_reconnect_waits_grow_and_are_bounded",
     ),
     Mutant(
         "a server that is refused twice is asked for ever",
         "nats_zio/session/pool.py",
-        "refused_again = self._abort_on_auth_error and entry.refusal and before == entry.refusal",
+        "refused_again = self._abort_on_auth_error and entry.refusal and now - entry.refused_at >= REFUSED_FOR",
         "refused_again = False",
         "pool.py",
     ),

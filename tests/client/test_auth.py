@@ -428,16 +428,27 @@ VIOLATION, EXPIRED, REVOKED = "Authorization Violation", "User Authentication Ex
 @pytest.mark.parametrize(
     ("answers", "tries", "back"),
     [
-        ([VIOLATION, VIOLATION], 2, False),
+        ([VIOLATION] * 20, 6, False),  # at 0, 0.1, 0.3, 0.7, 1.5 and 3.1 seconds
+        ([VIOLATION, VIOLATION], 2, True),
         ([VIOLATION, EXPIRED, VIOLATION, REVOKED], 4, True),
-        ([VIOLATION, EXPIRED, EXPIRED], 3, False),
+        ([VIOLATION, *[EXPIRED] * 20], 6, False),
+        (["Authentication Timeout"] * 9, 9, True),
         (["maximum connections exceeded"] * 5, 5, True),
         ([VIOLATION, "maximum connections exceeded", VIOLATION], 3, True),
         ([VIOLATION, None, VIOLATION], 1, True),
     ],
-    ids=["twice", "in turns", "later", "another error", "with another between", "let in between"],
+    ids=[
+        "two seconds",
+        "twice",
+        "in turns",
+        "later",
+        "out of time",
+        "another error",
+        "another between",
+        "let in between",
+    ],
 )
-def test_only_the_same_one_twice_in_a_row_does(answers: list[str | None], tries: int, back: bool) -> None:
+def test_only_the_same_one_for_two_seconds_does(answers: list[str | None], tries: int, back: bool) -> None:
     def test(server: ScriptedServer) -> None:
         nc = nats_zio.connect(server.url)
         seen = nc.events()
@@ -453,15 +464,17 @@ def test_only_the_same_one_twice_in_a_row_does(answers: list[str | None], tries:
     scripted(test)
 
 
-def test_a_server_that_refuses_twice_is_dropped_and_the_others_stay() -> None:
+def test_a_server_that_refuses_for_two_seconds_is_dropped_and_the_others_stay() -> None:
     def test(server: ScriptedServer) -> None:
         with ScriptedServer("s2", 4222, users={"ann": User(USER)}) as other:
             urls = [server.url, other.url]
             with nats_zio.connect(urls, no_randomize=True, user="ann", password=secret()) as nc:
                 seen = nc.events()
-                for _ in range(3):
+                for _ in range(4):
+                    assert nc.servers == sorted(urls)
                     server.clients[0].close()
                     until(seen, Reconnected)
+                    zio.sleep(0.9)
                 assert nc.servers == [server.url]
 
     scripted(test)

@@ -74,6 +74,7 @@ def test_without_an_opinion_of_the_users_the_usual_wait_holds() -> None:
     assert [waits.next() for _ in range(2)] == pytest.approx([0.1, 0.2])
 
 
-def test_no_wait_at_all_may_be_chosen() -> None:
-    waits = backoff(wait=0.0)
-    assert [waits.next(), waits.after_loss(0.0)] == [0.0, 0.0]
+def test_who_wants_no_wait_at_all_storms_no_server_either() -> None:
+    waits = backoff(wait=0.0, jitter=0.0)
+    assert [waits.next(), waits.next(), waits.next()] == [0.01, 0.02, 0.04]
+    assert [waits.after_loss(0.0), waits.after_loss(0.0), waits.after_loss(1.0)] == [0.01, 0.02, 0.0]

@@ -49,18 +49,18 @@ def test_who_has_taken_us_is_tried_last() -> None:
 
 def test_who_has_failed_is_tried_last() -> None:
     pool = pool_of("a", "b", "c")
-    pool.failed(entry(pool, "a"), OSError())
+    pool.failed(entry(pool, "a"), OSError(), 0.0)
     assert names(pool) == "bca"
 
 
 def test_a_server_is_dropped_after_so_many_failures_since_its_last_success() -> None:
     pool = pool_of("a", "b", attempts=2)
     a = entry(pool, "a")
-    pool.failed(a, OSError())
+    pool.failed(a, OSError(), 0.0)
     pool.succeeded(a, encrypted=False)
-    pool.failed(a, OSError())
+    pool.failed(a, OSError(), 0.0)
     assert a in pool
-    pool.failed(a, OSError())
+    pool.failed(a, OSError(), 0.0)
     assert names(pool) == "b"
 
 
@@ -68,7 +68,7 @@ def test_a_server_is_dropped_after_so_many_failures_since_its_last_success() -> 
 def test_without_a_limit_no_server_is_dropped(attempts: int | None) -> None:
     pool = pool_of("a", attempts=attempts)
     for _ in range(1000):
-        pool.failed(entry(pool, "a"), OSError())
+        pool.failed(entry(pool, "a"), OSError(), 0.0)
     pool.drop_used_up()
     assert names(pool) == "a"
 
@@ -79,13 +79,21 @@ def test_no_attempts_at_all_leave_nothing_to_try() -> None:
     assert not pool
 
 
-def test_a_server_that_refuses_twice_in_the_same_words_is_dropped() -> None:
+def test_a_server_that_refuses_in_the_same_words_for_two_seconds_is_dropped() -> None:
     pool = pool_of("a", "b")
     a = entry(pool, "a")
-    pool.failed(a, AuthError("Authorization Violation"))
-    assert a in pool
-    pool.failed(a, AuthError("Authorization Violation"))
+    for moment in (0.0, 0.1, 1.9):  # a token that is rotated a second too late, say
+        pool.failed(a, AuthError("Authorization Violation"), moment)
+        assert a in pool
+    pool.failed(a, AuthError("Authorization Violation"), 2.0)
     assert a not in pool
+
+
+def test_that_its_time_ran_out_says_nothing_about_credentials() -> None:
+    pool = pool_of("a")
+    for moment in range(100):
+        pool.failed(entry(pool, "a"), AuthError("Authentication Timeout"), float(moment))
+    assert names(pool) == "a"
 
 
 @pytest.mark.parametrize(
@@ -94,33 +102,35 @@ def test_a_server_that_refuses_twice_in_the_same_words_is_dropped() -> None:
 def test_something_else_in_between_is_not_twice_in_a_row(between: Exception) -> None:
     pool = pool_of("a", "b")
     a = entry(pool, "a")
-    for error in (AuthError("Authorization Violation"), between, AuthError("Authorization Violation")):
-        pool.failed(a, error)
+    for moment, error in enumerate(
+        (AuthError("Authorization Violation"), between, AuthError("Authorization Violation"))
+    ):
+        pool.failed(a, error, 2.0 * moment)
     assert a in pool
 
 
 def test_a_success_in_between_is_not_twice_in_a_row() -> None:
     pool = pool_of("a", "b")
     a = entry(pool, "a")
-    pool.failed(a, AuthError("Authorization Violation"))
+    pool.failed(a, AuthError("Authorization Violation"), 0.0)
     pool.succeeded(a, encrypted=False)
-    pool.failed(a, AuthError("Authorization Violation"))
+    pool.failed(a, AuthError("Authorization Violation"), 2.0)
     assert a in pool
 
 
 def test_refusals_do_not_count_where_that_is_switched_off() -> None:
     pool = pool_of("a", abort=False)
-    for _ in range(10):
-        pool.failed(entry(pool, "a"), AuthError("Authorization Violation"))
+    for moment in range(10):
+        pool.failed(entry(pool, "a"), AuthError("Authorization Violation"), float(moment))
     assert names(pool) == "a"
 
 
 def test_replacing_forgets_the_others_and_remembers_how_it_went_with_those_that_stay() -> None:
     pool = pool_of("a", "b", attempts=2)
-    pool.failed(entry(pool, "a"), OSError())
+    pool.failed(entry(pool, "a"), OSError(), 0.0)
     pool.replace(parse_servers(["a", "c"]))
     assert names(pool) == "ac"
-    pool.failed(entry(pool, "a"), OSError())
+    pool.failed(entry(pool, "a"), OSError(), 0.0)
     assert names(pool) == "c"
 
 
@@ -164,7 +174,7 @@ def test_the_same_word_again_changes_nothing_unless_a_server_was_dropped_since()
     pool = pool_of("a", attempts=1)
     assert discover(pool, "c:4222") == ["nats://c:4222"]
     assert discover(pool, "c:4222") == []
-    pool.failed(entry(pool, "c"), OSError())
+    pool.failed(entry(pool, "c"), OSError(), 0.0)
     assert pool.discovered_urls == []
     assert discover(pool, "c:4222") == ["nats://c:4222"]
     pool.replace(parse_servers("b"))

@@ -324,8 +324,32 @@ def test_an_auth_that_the_time_limit_ends_is_no_failed_auth(server: NatsServer) 
 # Should all else fail.
 
 
-@pytest.mark.parametrize("error", [zio.Cancelled, GeneratorExit, ValueError])
-def test_a_session_that_ends_by_any_error_closes_the_client(
+def test_a_session_goes_on_after_an_error_that_nobody_has_thought_of(
+    server: NatsServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No memory for a moment, say, or what a signal handler has raised in it."""
+    errors = [ValueError("odd"), MemoryError()]
+    reconnect = Session._reconnect
+
+    def fail(self: Session) -> bool:
+        if errors:
+            raise errors.pop()
+        return reconnect(self)
+
+    def main() -> None:
+        with nats_zio.connect(server.url) as nc:
+            events = nc.events()
+            monkeypatch.setattr(Session, "_reconnect", fail)
+            nc.force_reconnect()
+            next_event(events, nats_zio.events.Reconnected)
+            nc.flush()
+
+    zio.run(main)
+    assert not errors
+
+
+@pytest.mark.parametrize("error", [zio.Cancelled, GeneratorExit])
+def test_a_session_that_is_ended_by_what_is_no_error_closes_the_client(
     server: NatsServer, monkeypatch: pytest.MonkeyPatch, error: type[BaseException], caplog: pytest.LogCaptureFixture
 ) -> None:
     """Without its task a client would wait for a connection that nobody makes."""
