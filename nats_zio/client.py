@@ -195,10 +195,10 @@ class Client:
             overflow=options.overflow if overflow is None else overflow,
         )
         core.ready()
-        if not confirm:
-            return edit_home(core.loop, core.table.make, subject, queue, terms)  # type: ignore[no-any-return]
         made: list[Subscription] = []
         try:
+            if not confirm:
+                return edit_home(core.loop, core.table.make, made, subject, queue, terms)  # type: ignore[no-any-return]
             return call_home(  # type: ignore[no-any-return]
                 core.loop, core.table.make_confirmed, made, subject, queue, terms, options.request_timeout
             )

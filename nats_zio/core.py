@@ -17,6 +17,7 @@ from greenlet import getcurrent
 
 import zio
 from zio.lowlevel import (
+    CANCELLED,
     Fiber,
     Waiter,
     WaitQueue,
@@ -372,10 +373,15 @@ class Core:
         while self.session.connection is None:
             self._wait_for_connection(fiber, deadline, timeout)
         waiter = Waiter(fiber, "a PONG")
-        self.session.ping(waiter)
-        left = None if deadline is None else max(deadline - loop.clock.now(), 0)
-        if not loop.wait(waiter, left, _nothing):
-            raise TimeoutError(f"the server has not confirmed within {timeout} s")
+        try:
+            self.session.ping(waiter)
+            left = None if deadline is None else max(deadline - loop.clock.now(), 0)
+            if not loop.wait(waiter, left, _nothing):
+                raise TimeoutError(f"the server has not confirmed within {timeout} s")
+        except BaseException:
+            if not waiter.state:  # struck before the wait: its PONG must find nobody
+                waiter.state = CANCELLED
+            raise
 
     def rtt_here(self, timeout: float | None) -> float:
         self.check_open()

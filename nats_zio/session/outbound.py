@@ -64,7 +64,7 @@ class Outbound(Queue):
 
     __slots__ = (
         "_breaks",
-        "_controls",
+        "controls",
         "_draining",
         "_failure",
         "_in_doubt",
@@ -107,7 +107,7 @@ class Outbound(Queue):
         self.opener: Callable[[], None] | None = None  # makes the first connection
         self._watcher: Callable[[], None] | None = None  # is told once when messages are written
         # For the counts of what was lost; control frames are told from messages by their number.
-        self._controls = 0
+        self.controls = 0
         self._proved_msgs = 0
         self._proved_bytes = 0
         self._in_doubt = 0, 0  # what the lost connection left unproved, until there is another
@@ -191,7 +191,7 @@ class Outbound(Queue):
         if self._writer.stream is None:
             return
         line = frame[:-2]
-        self._controls += 1
+        self.controls += 1
         self.lines.append(line)
         if not self._scheduled:
             self._schedule()
@@ -390,7 +390,7 @@ class Outbound(Queue):
         lines = [frame[:-2] for frame in replay]
         count = len(lines)
         self.lines[:0] = lines
-        self._controls += count
+        self.controls += count
         self.limit = -1
         self._writer.stream = stream
         if not self._scheduled:
@@ -472,7 +472,7 @@ class Outbound(Queue):
     @property
     def accepted_msgs(self) -> int:
         """Messages accepted since the beginning."""
-        return (self._writer.lines_taken + len(self.lines) - self._controls) // 2
+        return (self._writer.lines_taken + len(self.lines) - self.controls) // 2
 
     @property
     def accepted_bytes(self) -> int:

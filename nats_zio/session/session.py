@@ -456,10 +456,17 @@ class Session:
     def ping(self, waiter: Waiter | None) -> None:
         """Send a PING; ``waiter`` is woken by its PONG, or fails when the connection breaks first."""
         outbound = self._core.outbound
-        self._pongs.append((waiter, outbound.mark(), self._core.table.unconfirmed.mark()))
+        entry = waiter, outbound.mark(), self._core.table.unconfirmed.mark()
         if self._core.gate.shut:
             self._core.gate.look_again()
-        outbound.control(protocol.PING)
+        before = outbound.controls
+        try:
+            self._pongs.append(entry)
+            outbound.control(protocol.PING)
+        except BaseException:
+            if outbound.controls == before and self._pongs and self._pongs[-1] is entry:
+                self._pongs.pop()  # struck before the PING was queued: no PONG will come for it
+            raise
 
     @property
     def awaits_pong(self) -> bool:

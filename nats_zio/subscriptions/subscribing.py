@@ -106,10 +106,14 @@ class SubscriptionTable:
         found = [entry.known() if isinstance(entry, Held) else entry for entry in self.entries.values()]
         return [sub for sub in found if isinstance(sub, Subscription)]
 
-    def make(self, subject: str, queue: str | None, terms: Terms) -> Subscription:
-        """A new subscription. Never blocks. ConnectionClosedError, DrainingError."""
+    def make(self, made: list[Subscription], subject: str, queue: str | None, terms: Terms) -> Subscription:
+        """A new subscription. Never blocks. ConnectionClosedError, DrainingError.
+
+        It is put into ``made`` first: whoever does not get it as a result has to end it.
+        """
         self._core.check_subscribable()
         sub = Subscription(self._core, subject, queue, next(self._sids), terms)
+        made.append(sub)
         self._add(sub)
         if terms.max_msgs is not None:
             self._core.outbound.control(encoder.unsub(sub.sid, terms.max_msgs))
@@ -118,15 +122,11 @@ class SubscriptionTable:
     def make_confirmed(
         self, made: list[Subscription], subject: str, queue: str | None, terms: Terms, timeout: float | None
     ) -> Subscription:
-        """Like ``make``; returns when the server has accepted it. What it raised otherwise, or TimeoutError.
-
-        The subscription is put into ``made`` before the wait: whoever does not get it as a result has to end it.
-        """
+        """Like ``make``; returns when the server has accepted it. What it raised otherwise, or TimeoutError."""
         clock = here().loop.clock
         deadline = None if timeout is None else clock.now() + timeout
         here().loop.checkpoint(here())
-        sub = self.make(subject, queue, terms)
-        made.append(sub)
+        sub = self.make(made, subject, queue, terms)
         while True:
             try:
                 self._core.flush_here(None if deadline is None else max(deadline - clock.now(), 0))

@@ -160,7 +160,12 @@ class Lock(Homed):
             raise
 
     def __exit__(self, *exc_info: object) -> None:
-        self.release()
+        try:
+            self.release()
+        except BaseException:
+            if self._owner is not None and self._owner is current_owner():  # struck before it was released
+                self.release()
+            raise
 
     def __repr__(self) -> str:
         held = "free" if self._owner is None else f"held by {self._owner!r}"
