@@ -60,7 +60,8 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("nats_zio")
 
-CLOSE_TIMEOUT = 2.0  # seconds that close() gives to what was accepted
+CLOSE_TIMEOUT = 2.0  # seconds that close() gives to handlers at work and to what was accepted
+PROOF_TIMEOUT = 0.2  # seconds of them, at least, for the proof that the server has it
 
 
 class Status(Enum):
@@ -79,6 +80,7 @@ class Core:
     def __init__(self, servers: list[Server], options: Options) -> None:
         self.options = options
         self.closing = False
+        self._has_ended = False
         self.given_servers = servers
         self._closed_by: BaseException | None = None
         self.is_closed = False
@@ -429,15 +431,24 @@ class Core:
                 self._close_waiters.push(waiter)
                 self.loop.wait(waiter, None, self._close_waiters.discard)
             return
-        self.closing = True  # from here on no handler begins
-        with zio.shield():
-            self.draining.await_handlers(self._close_seconds if limit is None else min(limit, self._close_seconds))
-            self._send_accepted(self._close_seconds if limit is None else min(limit, self._close_seconds))
-            self.session.stop()
-            self._ended(error, ClosedReason.CLIENT_CLOSED)
-            self.session.join()
-            if self._event_calls is not None:
-                self._event_calls.join()
+        seconds = self._close_seconds if limit is None else min(limit, self._close_seconds)
+        try:
+            self.closing = True  # from here on no handler begins
+            with zio.shield():
+                begin = self.loop.clock.now()
+                self.draining.await_handlers(seconds)
+                left = seconds - (self.loop.clock.now() - begin)
+                self._send_accepted(max(left, min(seconds, PROOF_TIMEOUT)))
+                self.session.stop()
+                self._ended(error, ClosedReason.CLIENT_CLOSED)
+                self.session.join()
+                if self._event_calls is not None:
+                    self._event_calls.join()
+        except BaseException:
+            if not self._has_ended:  # struck in the middle: nobody else would go on with it
+                self.session.stop()
+                self._ended(error, ClosedReason.CLIENT_CLOSED)
+            raise
 
     def _send_accepted(self, seconds: float) -> None:
         """Have the server confirm what was accepted, or tell how much it has not."""
@@ -507,6 +518,7 @@ class Core:
         self.emit(events.Closed(error))
         for receiver in self._live_receivers():
             receiver.end(self._failure())
+        self._has_ended = True
 
     def check_open(self) -> None:
         if self.is_closed:

@@ -48,7 +48,9 @@ class Striker:
             return self._trace  # another task, or the hub: but the frame may go on in ours
         # Before its first instruction no function can help it: a block of the user's that is struck there has no end.
         endless = frame.f_code.co_name == "__exit__" and not _is_ours(frame.f_back)
-        if (event == "call" and not endless) or (event == "return" and _is_ours(frame.f_back)):
+        # A block has begun when its __enter__ returns: nothing comes between that and its first instruction.
+        begun = frame.f_code.co_name == "__enter__"
+        if (event == "call" and not endless) or (event == "return" and _is_ours(frame.f_back) and not begun):
             self.seen += 1
             if self.seen == self.at:
                 name = Path(frame.f_code.co_filename).name

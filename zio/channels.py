@@ -164,7 +164,7 @@ class Channel(Homed, Generic[T]):
                 fiber.waiter = None
                 if fiber.cancelled:
                     loop.budget = 0
-                state = waiter.state
+                state = waiter.state or loop.park(waiter)
             else:
                 state = loop.park(waiter)
         except BaseException as exc:

@@ -105,7 +105,7 @@ def sleep(seconds: float) -> None:
             fiber.waiter = None
             if fiber.cancelled:
                 loop.budget = 0
-            state = waiter.state
+            state = waiter.state or loop.park(waiter)
         else:
             state = loop.park(waiter)
     except BaseException as exc:

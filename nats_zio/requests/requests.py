@@ -129,14 +129,16 @@ class Requests:
         core, fiber = self._core, waiter.fiber
         loop = fiber.loop
         outbound = core.outbound
-        if loop.ready or not outbound.write_alone(line, data):
-            accepted = outbound.accepted + len(data)
-            if accepted > outbound.limit:
-                outbound.admit(len(data), None if timeout is None else deadline)
-                accepted = outbound.accepted + len(data)
-            outbound.accepted = accepted
-            outbound.lines.extend((line, data))
-        self._pending[token] = (waiter, line, subject, deadline)
+        entry = waiter, line, subject, deadline
+        size = len(data)
+        alone = not loop.ready and outbound.idles(size)
+        if not alone and outbound.accepted + size > outbound.limit:
+            outbound.admit(size, None if timeout is None else deadline)
+        self._pending[token] = entry  # before it is sent: a signal handler may wait, and let the reply come
+        if not alone or not outbound.write_alone(line, data):
+            frame = line, data
+            outbound.accepted += size
+            outbound.lines.extend(frame)
         if self._gate.shut:
             self._gate.look_again()
         if self._denied is not None:

@@ -154,16 +154,21 @@ class Outbound(Queue):
 
         For a task that then waits, with no other one ready: the way by the end of the tick costs it 2 µs.
         """
-        writer = self._writer
         size = len(body)
-        if writer.stream is None or self._scheduled or not writer.idle or self._failure is not None:
+        if not self.idles(size):
             return False
-        if size > self.max_payload:
-            return False
+        frame = line, body
         self.accepted += size
-        self.lines.extend((line, body))
-        writer.write()
+        self.lines.extend(frame)
+        self._writer.write()
         return True
+
+    def idles(self, size: int) -> bool:
+        """Whether nothing gathers and there is room, so that ``write_alone`` would write a message of that size."""
+        writer = self._writer
+        if writer.stream is None or self._scheduled or writer.rest is not None or self._failure is not None:
+            return False
+        return size <= self.max_payload
 
     def withdraw(self, line: bytes) -> None:
         """The message with this command line is not wanted any more: if it waits for a connection, it is not sent.

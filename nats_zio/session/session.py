@@ -103,6 +103,7 @@ class Session:
         self._leaving: zio.Task[None] | None = None  # a server in lame duck mode
         self._forced = False
         self._hurry = zio.Event()  # set: no more waiting before the next attempt
+        self._pinging = False  # a PING and its place in the order of PONGs are being put down
         self._careful = CarefulReplay()
         self._was_proved = False  # the server has answered a PING behind the subscriptions
 
@@ -455,18 +456,23 @@ class Session:
 
     def ping(self, waiter: Waiter | None) -> None:
         """Send a PING; ``waiter`` is woken by its PONG, or fails when the connection breaks first."""
+        if self._pinging:
+            raise zio.BlockingNotAllowed("a PING is being sent: what a signal handler calls in the middle cannot wait")
         outbound = self._core.outbound
         entry = waiter, outbound.mark(), self._core.table.unconfirmed.mark()
         if self._core.gate.shut:
             self._core.gate.look_again()
         before = outbound.controls
         try:
+            self._pinging = True
             self._pongs.append(entry)
             outbound.control(protocol.PING)
         except BaseException:
             if outbound.controls == before and self._pongs and self._pongs[-1] is entry:
                 self._pongs.pop()  # struck before the PING was queued: no PONG will come for it
             raise
+        finally:
+            self._pinging = False
 
     @property
     def awaits_pong(self) -> bool:

@@ -16,6 +16,10 @@ import os
 from time import sleep
 from typing import TYPE_CHECKING, Any
 
+from greenlet import getcurrent
+
+from zio.lowlevel import NOT_NOW, Fiber
+
 from ..errors import DisconnectedError
 from .kept import frames
 
@@ -87,16 +91,27 @@ class Writer:
         ``holder`` is the calling plain thread; None in the home loop. What an error strikes goes on with the next call.
         Errors of the stream are for ``on_error``.
         """
+        fiber = getcurrent()
+        if type(fiber) is not Fiber or fiber.waiter is not None:
+            self._write(holder)
+            return
+        try:
+            fiber.waiter = NOT_NOW  # a signal handler must not wait here: nobody else would write meanwhile
+            self._write(holder)
+        finally:
+            fiber.waiter = None
+
+    def _write(self, holder: ThreadHolder | None) -> None:
         queue, have = self._queue, self._right
         while self.stream is not None and (queue.lines or self.rest is not None) and self._pid == os.getpid():
             right = [holder]  # empty when it has been given back
             lent = None
             try:
-                if have.setdefault(0, right) is not right:
-                    return
-                if holder is not None:
+                if holder is not None:  # before it has the right: what interrupts it from here on can give it back
                     lent = _Lent(have, right)
                     holder.lent.append(lent)
+                if have.setdefault(0, right) is not right:
+                    return
                 if not self._write_on(right, self.stream):
                     return
             finally:

@@ -47,12 +47,13 @@ from .statistics import Statistics
 from .task import Task, inherited_context
 from .this_process import notice_fork, renew_in_child
 from .thread_holder import ThreadHolder, current_holder, thread_holder, threads_in_scopes
-from .waiter import ARMED, CANCELLED, FAILED, TIMED_OUT, WOKEN, Sleeper, StubbornWaiter, Waiter, WaitQueue
+from .waiter import ARMED, CANCELLED, FAILED, NOT_NOW, TIMED_OUT, WOKEN, Sleeper, StubbornWaiter, Waiter, WaitQueue
 
 __all__ = [
     "ARMED",
     "CANCELLED",
     "FAILED",
+    "NOT_NOW",
     "NO_LOOP",
     "READ",
     "TIMED_OUT",

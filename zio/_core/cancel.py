@@ -173,13 +173,32 @@ class CancelScope(ScopeNode):
         holder = current_holder()
         self._holder = holder
         self._loop = holder.loop
-        self._entered = True  # before adopt looks at cancel_called; cancel, in another thread, goes the other way round
-        adopt(holder.scope, self)
-        holder.scope = self
-        if self._deadline is not None:
-            self._arm()
+        outer = holder.scope
+        try:
+            # Before adopt looks at cancel_called; cancel, in another thread, goes the other way round.
+            self._entered = True
+            adopt(outer, self)
+            holder.scope = self
+            if self._deadline is not None:
+                self._arm()
+            holder.scope_changed()
+            return self
+        except BaseException:  # struck: the block does not begin, so nobody would leave it
+            self._leave(holder, outer)
+            raise
+
+    def _leave(self, holder: Holder, outer: ScopeNode) -> None:
+        """The scope around is the innermost one again. Any step may be done again."""
+        if self._timer_at is not None:
+            self._timer_at = None
+            if self._loop is not None:
+                self._loop.timers.ended_early()
+        if outer.kids is not None:
+            outer.kids.pop(self, None)
+        holder.scope = outer
+        self.parent = None
+        self._holder = None
         holder.scope_changed()
-        return self
 
     def __exit__(
         self, exc_type: type[BaseException] | None, exc: BaseException | None, tb: TracebackType | None
@@ -187,22 +206,19 @@ class CancelScope(ScopeNode):
         holder, parent = self._holder, self.parent
         assert holder is not None
         assert parent is not None
+        if exc is not None and holder is current_holder():
+            self._leave_inner(holder)
         if holder is not current_holder() or holder.scope is not self:
             raise RuntimeError(
                 f"cancel scope left out of order: {self!r} belongs to {holder!r}, whose innermost scope is "
                 f"{holder.scope!r}, and is left in {current_holder()!r} (a scope must not be held across the "
                 "yield of a generator)"
             )
-        if self._timer_at is not None:
-            self._timer_at = None
-            assert self._loop is not None
-            self._loop.timers.ended_early()
-        holder.scope = parent
-        assert parent.kids is not None
-        del parent.kids[self]
-        self.parent = None
-        self._holder = None
-        holder.scope_changed()
+        try:
+            self._leave(holder, parent)
+        except BaseException:  # struck in the middle
+            self._leave(holder, parent)
+            raise
         if exc is None or not self.cancel_called or (parent.cancelled and not self._shielded):
             return False
         if not _contains_cancelled(exc):
@@ -213,6 +229,18 @@ class CancelScope(ScopeNode):
             raise rest
         self._absorbed()
         return True
+
+    def _leave_inner(self, holder: Holder) -> None:
+        """Leave the scopes within this one whose end was struck before it had begun: an error comes out of them."""
+        inner = holder.scope
+        within: list[CancelScope] = []
+        while isinstance(inner, CancelScope) and inner is not self and inner.parent is not None:
+            within.append(inner)
+            inner = inner.parent
+        if inner is self:
+            for scope in within:
+                assert scope.parent is not None
+                scope._leave(holder, scope.parent)
 
     def _absorbed(self) -> None:
         """The block was cut short by this scope."""

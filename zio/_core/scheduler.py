@@ -240,6 +240,8 @@ class Loop:
                 waiter.state = CANCELLED  # by a signal handler, just before
             else:
                 self.hub.switch()
+            while not waiter.state:  # what came was for a wait that this one, a signal handler's, has come before
+                self.hub.switch()
         except GreenletExit:
             raise
         except BaseException as exc:

@@ -242,9 +242,9 @@ class Task(Holder, Generic[T]):
             return  # not started: it will end without running
         fiber.cancelled = True
         waiter = fiber.waiter
-        if waiter is None:
+        if waiter is None or waiter.state:
             self.loop.budget = 0  # it runs now, or will look when it runs
-        elif not waiter.state:
+        else:
             waiter.state = CANCELLED
             self.loop.ready.append(fiber)
 

@@ -112,6 +112,11 @@ class StubbornWaiter(Waiter):
     stubborn = True
 
 
+# In place of a fiber's waiter while it does what must not be interrupted by a wait: nobody is to end it.
+NOT_NOW = Waiter(None, "what must not wait")  # type: ignore[arg-type]
+NOT_NOW.state = WOKEN
+
+
 def waits_already(fiber: Fiber) -> BlockingNotAllowed:
     """The error of a blocking call in the middle of a wait of the same task: of a signal handler, or a finalizer."""
     return BlockingNotAllowed(

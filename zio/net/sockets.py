@@ -102,7 +102,7 @@ class SocketStream(Stream):
                     fiber.waiter = None
                     if fiber.cancelled:
                         loop.budget = 0
-                    state = waiter.state
+                    state = waiter.state or loop.park(waiter)
                 else:
                     state = loop.park(waiter)
             except BaseException as exc:

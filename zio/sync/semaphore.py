@@ -74,7 +74,7 @@ class Semaphore(Homed):
                 fiber.waiter = None
                 if fiber.cancelled:
                     loop.budget = 0
-                state = waiter.state
+                state = waiter.state or loop.park(waiter)
             else:
                 state = loop.park(waiter)
         except BaseException as exc:
