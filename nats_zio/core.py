@@ -432,9 +432,10 @@ class Core:
                 self.loop.wait(waiter, None, self._close_waiters.discard)
             return
         seconds = self._close_seconds if limit is None else min(limit, self._close_seconds)
+        scope = zio.shield()
         try:
             self.closing = True  # from here on no handler begins
-            with zio.shield():
+            with scope:
                 begin = self.loop.clock.now()
                 self.draining.await_handlers(seconds)
                 left = seconds - (self.loop.clock.now() - begin)
@@ -445,6 +446,7 @@ class Core:
                 if self._event_calls is not None:
                     self._event_calls.join()
         except BaseException:
+            scope.make_sure_it_is_left()
             if not self._has_ended:  # struck in the middle: nobody else would go on with it
                 self.session.stop()
                 self._ended(error, ClosedReason.CLIENT_CLOSED)

@@ -14,7 +14,7 @@ from .kept import frames
 if TYPE_CHECKING:
     from ..protocol import ServerInfo
 
-MOST_BREAKS = 2  # of a message that was being written when the connection broke
+MOST_BREAKS = 2  # connections that broke, with nothing proved on them, while the message was being written
 
 
 class GivenUp(NamedTuple):
@@ -25,12 +25,15 @@ class GivenUp(NamedTuple):
     error: Error
 
 
-def judge(lines: list[bytes], info: ServerInfo, breaks: dict[int, int]) -> tuple[list[bytes], list[GivenUp]]:
-    """What of these lines is to be sent, and what is given up. ``breaks``: how often each line broke a connection."""
+def judge(lines: list[bytes], info: ServerInfo, broken_by: list[bytes]) -> tuple[list[bytes], list[GivenUp]]:
+    """What of these lines is to be sent, and what is given up.
+
+    ``broken_by`` has a line once for each connection that broke with it.
+    """
     fit: list[bytes] = []
     given_up: list[GivenUp] = []
     for frame in frames(lines):
-        error = None if len(frame) == 1 else _why_not(frame[0], len(frame[1]), info, breaks.get(id(frame[0]), 0))
+        error = None if len(frame) == 1 else _why_not(frame[0], len(frame[1]), info, broken_by)
         if error is None:
             fit += frame
         else:
@@ -38,11 +41,12 @@ def judge(lines: list[bytes], info: ServerInfo, breaks: dict[int, int]) -> tuple
     return fit, given_up
 
 
-def _why_not(line: bytes, size: int, info: ServerInfo, breaks: int) -> Error | None:
+def _why_not(line: bytes, size: int, info: ServerInfo, broken_by: list[bytes]) -> Error | None:
     if size > info.max_payload:
         return MaxPayloadError(size, info.max_payload)
     if line.startswith(b"HPUB ") and not info.headers:
         return HeadersNotSupportedError("the server does not support headers")
+    breaks = sum(line is other for other in broken_by)
     if breaks >= MOST_BREAKS:
         return DisconnectedError(f"the connection broke {breaks} times while the message was being written")
     return None

@@ -28,13 +28,14 @@ class Kept:
 
         Indexing, unlike a loop, does not mind that the other side appends meanwhile.
         """
-        lines = self._lines
-        for index in range(self._measured, len(lines)):
-            self._bytes += len(lines[index]) + 2
-            self._measured += 1
-        if self._bytes + size > self._limit or not self._limit:
+        lines, measured, total = self._lines, self._measured, self._bytes
+        for index in range(measured, len(lines)):
+            total += len(lines[index]) + 2
+            measured += 1
+        self._measured, self._bytes = measured, total  # together: another thread may measure the same lines
+        if total + size > self._limit or not self._limit:
             raise ReconnectBufferFullError(
-                f"not connected, and a message of {size} bytes does not fit beside the {self._bytes} of "
+                f"not connected, and a message of {size} bytes does not fit beside the {total} of "
                 f"{self._limit} bytes buffered for the reconnect"
             )
 

@@ -63,7 +63,7 @@ class Outbound(Queue):
     """The outbound queue of one client."""
 
     __slots__ = (
-        "_breaks",
+        "_broken_by",
         "controls",
         "_draining",
         "_failure",
@@ -111,7 +111,7 @@ class Outbound(Queue):
         self._proved_msgs = 0
         self._proved_bytes = 0
         self._in_doubt = 0, 0  # what the lost connection left unproved, until there is another
-        self._breaks: dict[int, int] = {}  # how often a message broke the connection, by the identity of its line
+        self._broken_by: list[bytes] = []  # the line of a message, once for each connection that broke with it
 
     # Accepting, in the home loop.
 
@@ -405,9 +405,9 @@ class Outbound(Queue):
         """Before a connection: give up what was kept and this server will not take. Returns what that is."""
         old = self.lines[:]
         count = len(old)
-        fit, given_up = judge(old, info, self._breaks)
+        fit, given_up = judge(old, info, self._broken_by)
         self.lines[:count] = fit
-        self.accepted -= payload_bytes(old) - payload_bytes(fit)
+        self.accepted -= sum(message.size for message in given_up)
         return given_up
 
     def limit_payload(self, max_payload: int) -> None:
@@ -429,9 +429,10 @@ class Outbound(Queue):
         self.limit = self.limit_of_threads = -1
         return True
 
-    def disconnected(self) -> tuple[int, int]:
+    def disconnected(self, *, proved: bool = True) -> tuple[int, int]:
         """The connection is gone. Keep the messages that were not wholly written, drop control frames.
 
+        ``proved``: whether the server has answered anything on it, so that it did not break at once.
         Returns how many messages and payload bytes were written without proof that the server has them.
         """
         writer = self._writer
@@ -444,7 +445,10 @@ class Outbound(Queue):
         unwritten = list(writer.unwritten())
         lines = [line for message in (*unwritten, *waiting) for line in message]
         # The first one was being written when the connection broke, as it may have been before.
-        self._breaks = {id(frame[0]): self._breaks.get(id(frame[0]), 0) + 1 for frame in unwritten[:1]}
+        culprit = unwritten[0][0] if unwritten else None
+        self._broken_by = [line for line in self._broken_by if line is culprit]
+        if culprit is not None and not proved:
+            self._broken_by.append(culprit)
         writer.lines_taken += count - len(lines)
         self.lines[:count] = lines  # behind them threads may have appended more
         self._kept.measure()

@@ -187,7 +187,11 @@ class Session:
             while True:
                 if self.ever_connected:
                     error = self._read()
-                    self._end_connection(error)
+                    try:
+                        self._end_connection(error)
+                    except Exception as exc:  # odd, and no reason to end; it is half done
+                        self.connection = None
+                        core.option_failed("the end of a connection", exc)
                     if core.closing:
                         return
                     if not (self._options.allow_reconnect or self._forced):
@@ -269,7 +273,7 @@ class Session:
         connection.stream.close()
         core.gate.look_again()
         self._look_whose_line(error)
-        msgs, size = core.outbound.disconnected()
+        msgs, size = core.outbound.disconnected(proved=self._was_proved)
         pongs, self._pongs = self._pongs, deque()
         for waiter, *_ in pongs:
             if waiter is not None:

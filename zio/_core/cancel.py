@@ -230,6 +230,11 @@ class CancelScope(ScopeNode):
         self._absorbed()
         return True
 
+    def make_sure_it_is_left(self) -> None:
+        """For who catches an error that may have struck before ``__exit__`` had begun. Idempotent."""
+        if self._holder is not None and self.parent is not None:
+            self._leave(self._holder, self.parent)
+
     def _leave_inner(self, holder: Holder) -> None:
         """Leave the scopes within this one whose end was struck before it had begun: an error comes out of them."""
         inner = holder.scope
