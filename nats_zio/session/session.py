@@ -255,10 +255,18 @@ class Session:
 
     def _end_connection(self, error: BaseException | None) -> None:
         """Let go of the connection, settle what hung on it."""
-        connection, core = self.connection, self._core
+        connection = self.connection
         if connection is None:
             return
         self.connection = None
+        try:
+            self._let_go(connection, error)
+        except BaseException:  # struck in the middle
+            connection.stream.close()
+            raise
+
+    def _let_go(self, connection: Connection, error: BaseException | None) -> None:
+        core = self._core
         self.received_msgs += connection.parser.messages
         self.received_bytes += connection.parser.payload_bytes
         if self._liveness is not None:

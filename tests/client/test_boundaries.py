@@ -183,10 +183,13 @@ def test_an_error_at_any_boundary_leaves_nothing_held(
 def test_an_error_at_any_boundary_of_the_end_of_a_client_leaves_it_to_be_closed(
     name: str, where: str, run: Callable[[Callable[[], None]], None], server: NatsServer, tell: Callable[[str], None]
 ) -> None:
+    clients = []  # none is finalized while another one is struck
+
     def test() -> None:
         for striker in strikes(f"end by {name}, {where}", raise_struck):
             with hang_is_a_failure(4 * LIMIT, partial(str, striker)):
                 nc = nats_zio.connect(server.url)
+                clients.append(nc)
                 nc.subscribe("x", cb=lambda message: None)
                 nc.publish("x", b"1")
                 struck(striker, nc.drain if name == "drain" else nc.close)

@@ -20,7 +20,7 @@ class PolledSocket:
     has one thing in it, for who wants to be that.
     """
 
-    __slots__ = ("_open", "borrower", "closed", "io", "loop", "sock", "unlent")
+    __slots__ = ("borrower", "closed", "io", "loop", "sock", "unlent")
 
     def __init__(self, sock: socket.socket, loop: Loop) -> None:
         sock.setblocking(False)
@@ -30,7 +30,6 @@ class PolledSocket:
         self.closed = False
         self.borrower: ThreadHolder | None = None
         self.unlent = [None]
-        self._open = [None]  # taken by who closes it for good
 
     def fiber(self, what: str) -> Fiber:
         """The current fiber, if it may use this socket."""
@@ -105,7 +104,7 @@ class PolledSocket:
             raise waiter.value if state == FAILED else Cancelled
 
     def close(self, what: object) -> None:
-        if self.closed:
+        if self.closed and self.sock.fileno() < 0:
             return
         notice_fork()
         self.closed = True
@@ -118,11 +117,7 @@ class PolledSocket:
                 waiter.fail(Closed(f"{what!r} was closed"))
 
     def close_for_good(self) -> None:
-        """Give up the descriptor; once."""
-        try:
-            self._open.pop()
-        except IndexError:
-            return
+        """Give up the descriptor. Again, where an error has struck in the middle."""
         self.loop.poller.remove(self.io)  # before the number can be used again
         self.sock.close()
 
