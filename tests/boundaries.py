@@ -44,6 +44,8 @@ class Striker:
     def _trace(self, frame: FrameType, event: str, arg: object) -> Any:
         if self.has_struck or not frame.f_code.co_filename.startswith(OURS):
             return None
+        if _is_in_finalizer(frame):
+            return None  # what is raised there Python only tells of
         if getcurrent() is not self._greenlet:
             return self._trace  # another task, or the hub: but the frame may go on in ours
         # Before its first instruction no function can help it: a block of the user's that is struck there has no end.
@@ -70,6 +72,14 @@ class Striker:
 def _is_ours(frame: FrameType | None) -> bool:
     """Whether a return goes to code of ours: where it goes to the user's the call is over."""
     return frame is not None and frame.f_code.co_filename.startswith(OURS)
+
+
+def _is_in_finalizer(frame: FrameType | None) -> bool:
+    while frame is not None:
+        if frame.f_code.co_name == "__del__":
+            return True
+        frame = frame.f_back
+    return False
 
 
 def raise_struck() -> None:

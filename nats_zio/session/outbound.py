@@ -94,7 +94,7 @@ class Outbound(Queue):
         self._pid = os.getpid()
         self._kept = Kept(self.lines, reconnect_buffer_size)
         self._on_write_error = on_write_error
-        self._writer = Writer(self, self._full, self._failed)
+        self._writer = Writer(self, self._full, self._failed, self._left)
         self._scheduled = False
         self._scheduled_at = 0.0
         self._ticking = False  # the loop looks each millisecond whether threads have appended something
@@ -346,6 +346,10 @@ class Outbound(Queue):
             except BaseException:
                 self._draining = False
                 raise
+
+    def _left(self) -> None:
+        """A thread that writes has been interrupted by a call that waits: the loop goes on with it."""
+        self._loop.post(self.flush, optional=True)
 
     def _failed(self, error: BaseException) -> None:
         """The connection has. In the thread that writes."""

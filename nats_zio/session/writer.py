@@ -51,12 +51,17 @@ class Queue:
 
 
 class Writer:
-    """Writes a queue to a stream. ``on_full`` is called when there is no more room, ``on_error(error)`` at its end."""
+    """Writes a queue to a stream.
+
+    ``on_full`` is called when there is no more room, ``on_error(error)`` at its end, ``on_left`` when a thread has given
+    the right back in the middle, so that somebody else has to go on.
+    """
 
     __slots__ = (
         "_noted",
         "_on_error",
         "_on_full",
+        "_on_left",
         "_pid",
         "_queue",
         "_right",
@@ -67,7 +72,13 @@ class Writer:
         "stream",
     )
 
-    def __init__(self, queue: Queue, on_full: Callable[[], None], on_error: Callable[[BaseException], None]) -> None:
+    def __init__(
+        self,
+        queue: Queue,
+        on_full: Callable[[], None],
+        on_error: Callable[[BaseException], None],
+        on_left: Callable[[], None],
+    ) -> None:
         self.stream: Stream | None = None
         self.batch: list[bytes] = []  # lines taken from the queue, not wholly written
         self.rest: bytes | memoryview | None = None  # what is left to write of it
@@ -76,6 +87,7 @@ class Writer:
         self._queue = queue
         self._on_full = on_full
         self._on_error = on_error
+        self._on_left = on_left
         self._right: dict[int, list[Any]] = {}  # the right of who writes just now, at 0
         self._noted: list[int] = []  # how much of the rest the system has taken, until that is subtracted
         self._pid = os.getpid()
@@ -108,7 +120,7 @@ class Writer:
             lent = None
             try:
                 if holder is not None:  # before it has the right: what interrupts it from here on can give it back
-                    lent = _Lent(have, right)
+                    lent = _Lent(have, right, self._on_left)
                     holder.lent.append(lent)
                 if have.setdefault(0, right) is not right:
                     return
@@ -234,11 +246,12 @@ class Writer:
 class _Lent:
     """The right to write, among what a plain thread gives back before it waits for anything."""
 
-    __slots__ = ("_have", "_right")
+    __slots__ = ("_have", "_on_left", "_right")
 
-    def __init__(self, have: dict[int, list[Any]], right: list[Any]) -> None:
+    def __init__(self, have: dict[int, list[Any]], right: list[Any], on_left: Callable[[], None]) -> None:
         self._have = have
         self._right = right
+        self._on_left = on_left
 
     def end(self, holder: ThreadHolder) -> None:
         have, right = self._have, self._right
@@ -247,3 +260,4 @@ class _Lent:
             del have[0]
         if self in holder.lent:
             holder.lent.remove(self)
+        self._on_left()

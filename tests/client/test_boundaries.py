@@ -183,7 +183,7 @@ def test_an_error_at_any_boundary_leaves_nothing_held(
 def test_an_error_at_any_boundary_of_the_end_of_a_client_leaves_it_to_be_closed(
     name: str, where: str, run: Callable[[Callable[[], None]], None], server: NatsServer, tell: Callable[[str], None]
 ) -> None:
-    clients = []  # none is finalized while another one is struck
+    clients: list[nats_zio.Client] = []  # none is finalized while another one is struck
 
     def test() -> None:
         for striker in strikes(f"end by {name}, {where}", raise_struck):
