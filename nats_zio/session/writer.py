@@ -53,8 +53,8 @@ class Queue:
 class Writer:
     """Writes a queue to a stream.
 
-    ``on_full`` is called when there is no more room, ``on_error(error)`` at its end, ``on_left`` when a thread has given
-    the right back in the middle, so that somebody else has to go on.
+    ``on_full`` is called when there is no more room, ``on_error(error)`` at its end, ``on_left`` when a thread has
+    given the right back in the middle, so that somebody else has to go on.
     """
 
     __slots__ = (
