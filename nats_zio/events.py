@@ -80,7 +80,10 @@ class LameDuck(Event):
 
 @dataclass(frozen=True, slots=True)
 class SlowConsumer(Event):
-    """A subscription reached its pending limit; once per episode. ``dropped`` counts since its start."""
+    """A subscription reached its pending limit; once per episode. ``dropped`` counts since its start.
+
+    An episode is over when what is pending has fallen to half the limits.
+    """
 
     sub: Subscription
     dropped: int

@@ -106,7 +106,7 @@ MUTANTS = [
     Mutant(
         "the reconnect buffer has no limit",
         "nats_zio/session/kept.py",
-        "if self._bytes + size > self._limit or not self._limit:",
+        "if total + size > self._limit or not self._limit:",
         "if False:",
         "reconnect.py::test_a_full_reconnect_buffer_raises_and_keeps_what_it_has",
     ),

@@ -448,8 +448,7 @@ class Outbound(Queue):
         waiting = (frame for frame in frames(old) if len(frame) == 2)
         unwritten = list(writer.unwritten())
         lines = [line for message in (*unwritten, *waiting) for line in message]
-        # The first one was being written when the connection broke, as it may have been before.
-        culprit = unwritten[0][0] if unwritten else None
+        culprit = writer.begun()  # when the connection broke, as it may have been before
         self._broken_by = [line for line in self._broken_by if line is culprit]
         if culprit is not None and not proved:
             self._broken_by.append(culprit)

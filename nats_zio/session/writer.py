@@ -228,6 +228,18 @@ class Writer:
             if end > written and len(frame) == 2:
                 yield frame
 
+    def begun(self) -> bytes | None:
+        """The command line of the message of which a part is written, and a part is left."""
+        rest = self.rest
+        if rest is None:
+            return None
+        written, end = sum(map(len, self.batch)) + 2 * len(self.batch) - len(rest), 0
+        for frame in frames(self.batch):
+            begin, end = end, end + sum(map(len, frame)) + 2 * len(frame)
+            if begin < written < end:
+                return frame[0] if len(frame) == 2 else None
+        return None
+
     def lines_written(self) -> int:
         """How many lines may be written to their end, since the beginning.
 

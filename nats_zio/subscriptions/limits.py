@@ -10,6 +10,10 @@ if TYPE_CHECKING:
     from .pending import Pending
 
 
+EXACT = 1000  # messages: of fewer the bytes are counted whenever some were taken
+RECOUNT = 16  # of more, when one in so many was
+
+
 def size_of(message: Message) -> int:
     """The size that counts: payload and headers, in bytes."""
     raw = message.raw_headers
@@ -19,10 +23,10 @@ def size_of(message: Message) -> int:
 class Limits:
     """The limits of one subscription, and its policy beyond them. Belongs to the home loop.
 
-    ``slow`` is true from the moment at which something did not fit until everything fits again.
+    ``slow`` is true from the moment at which something did not fit until what is pending has fallen to half the limits.
     """
 
-    __slots__ = ("backlog", "bytes", "dropped", "dropped_bytes", "msgs", "overflow", "slow")
+    __slots__ = ("_known", "backlog", "bytes", "dropped", "dropped_bytes", "episodes", "msgs", "overflow", "slow")
 
     def __init__(self, msgs: int | None, size: int | None, overflow: str, backlog: Backlog | None) -> None:
         self.msgs = msgs
@@ -30,6 +34,8 @@ class Limits:
         self.overflow = overflow
         self.backlog = backlog  # that of "block"
         self.slow = False
+        self.episodes = 0
+        self._known: tuple[int, int] | None = None  # messages and bytes pending after the last count
         self.dropped = 0
         self.dropped_bytes = 0
 
@@ -53,17 +59,53 @@ class Limits:
         if self.backlog is not None:
             queue.extend(messages)
             if self.backlog.overflows():
-                self.slow = True
+                self._begin()
             return self.backlog.size, 0
         dropped, size = self._choose(messages, queue, waiting)
-        self.slow = bool(dropped)
+        self._known = len(queue), size
+        if dropped:
+            self._begin()
         self.dropped += len(dropped)
         self.dropped_bytes += sum(map(size_of, dropped))
         return size, len(dropped)
 
+    def all_fit(self, msgs: int, size: int) -> None:
+        """So many are pending now, all within the limits; ``size`` is at least their bytes."""
+        self._known = None
+        self._is_over(msgs, size)
+
+    def _begin(self) -> None:
+        """An episode, unless one goes on."""
+        if not self.slow:
+            self.slow = True
+            self.episodes += 1
+
+    def _is_over(self, msgs: int, size: int) -> None:
+        """End the episode if what is pending has fallen far enough."""
+        if (
+            self.slow
+            and (self.msgs is None or msgs <= self.msgs // 2)
+            and (self.bytes is None or size <= self.bytes // 2)
+        ):
+            self.slow = False
+
+    def _size_of(self, queue: Pending) -> int:
+        """The bytes pending. Adding them up is work for the whole queue: so of a long one only now and then.
+
+        In between what was taken still counts; how many messages that is at most, ``RECOUNT`` says.
+        """
+        count, known = len(queue), self._known
+        if known is not None and (taken := known[0] - count) >= 0:
+            if not taken:
+                return known[1]
+            if count > EXACT and taken * RECOUNT < count:
+                return known[1]
+        return sum(map(size_of, list(queue)))
+
     def _choose(self, messages: list[Message], queue: Pending, waiting: int) -> tuple[list[Message], int]:
         limit_msgs, limit_bytes, drop_old = self.msgs, self.bytes, self.overflow == "drop_old"
-        size = sum(map(size_of, list(queue)))
+        size = self._size_of(queue)
+        self._is_over(len(queue), size)
         dropped: list[Message] = []
         for message in messages:
             more = size_of(message)

@@ -335,8 +335,8 @@ class Subscription:
         ):
             self._take_in_counted(messages)
         else:
-            limits.slow = False
             queue.extend(messages)
+            limits.all_fit(len(queue), self._bytes_bound)
         if self._runner is not None:
             self._runner.start(self)
             return
@@ -359,11 +359,11 @@ class Subscription:
 
     def _take_in_counted(self, messages: list[Message]) -> None:
         limits = self._limits
-        was_slow = limits.slow
+        episodes = limits.episodes
         waiting = len(self._waiters) + len(self._sleepers) if self._runner is None else 0
         self._bytes_bound, dropped = limits.fit_in(messages, self._queue, waiting)
         self._given_up += dropped
-        if limits.slow and not was_slow:
+        if limits.episodes > episodes:
             self._core.slow_consumer(self)
         if dropped and limits.overflow == "error":
             self._core.table.unsubscribe(self)

@@ -156,20 +156,36 @@ def test_slow_consumer_is_told_once_per_episode(run: Run, nats_server: NatsServe
     run(main)
 
 
-def test_an_episode_is_over_when_a_message_fits_also_near_the_limit(
+def test_an_episode_is_over_when_what_is_pending_has_fallen_to_half_the_limits(
     run: Run, nats_server: NatsServer, subject: str
 ) -> None:
     def main() -> None:
         with nats_zio.connect(nats_server.url) as nc:
             seen = nc.events()
-            sub, other = nc.subscribe(subject, pending_bytes=10), nc.subscribe(f"{subject}.other")
-            for episode in (1, 2):
-                _publish(nc, subject, b"too much for it")
-                assert next_event(seen, SlowConsumer).dropped == episode
-                nc.publish(other.subject, bytes(1000))  # comes in the same read: what is pending has to be counted
-                nc.publish(subject, b"fits")
-                nc.flush()
-                assert sub.next().data == b"fits"
+            sub = nc.subscribe(subject, pending_bytes=10)
+            _publish(nc, subject, b"12345678", b"too much for it")
+            assert next_event(seen, SlowConsumer).dropped == 1
+            _publish(nc, subject, b"x", b"too much for it")  # one fits, near the limit: still the same episode
+            assert (sub.dropped, len(seen)) == (2, 0)
+            assert [sub.next().data, sub.next().data] == [b"12345678", b"x"]
+            _publish(nc, subject, b"fits", b"too much for it")
+            assert next_event(seen, SlowConsumer).dropped == 3
+            assert len(seen) == 0
+
+    run(main)
+
+
+def test_overload_at_the_limit_is_one_episode(run: Run, nats_server: NatsServer, subject: str) -> None:
+    def main() -> None:
+        with nats_zio.connect(nats_server.url) as nc:
+            seen = nc.events()
+            sub = nc.subscribe(subject, pending_msgs=8)
+            for _ in range(20):
+                _publish(nc, subject, b"x", b"x")
+                if len(sub) == 8:
+                    sub.next()
+            assert sub.dropped > 5
+            assert next_event(seen, SlowConsumer).dropped == 1
             assert len(seen) == 0
 
     run(main)

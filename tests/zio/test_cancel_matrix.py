@@ -1766,6 +1766,7 @@ NOT_BLOCKING = {
     *("run", "Runtime.run", "testing.virtual.run_virtual"),  # refused inside a task; a run ends when its main task does
     *("Runtime.close", "Runtime.on_close", "Runtime.forget_closer", "background", "debug.dump"),
     *(
+        "CancelScope.make_sure_it_is_left",
         "Runtime.cancel_main",
         "Runtime.forget_settler",
         "Runtime.on_process_exit",

@@ -86,10 +86,14 @@ class Waiter:
         return value
 
     def expire(self) -> None:
-        """The wait's time is up. Called in its turn in the ready queue, so that a wake of the same tick wins."""
-        if not self.state and self.fiber.waiter is self:  # not a wait that an error has kept from beginning
+        """The wait's time is up. Called in its turn in the ready queue, so that a wake of the same tick wins.
+
+        It may not have begun, while the task waits in a signal handler: then it ends at once when it does.
+        """
+        if not self.state:
             self.state = TIMED_OUT
-            self.fiber.loop.ready.appendleft(self.fiber)
+            if self.fiber.waiter is self:
+                self.fiber.loop.ready.appendleft(self.fiber)
 
     def alive(self, deadline: float) -> bool:
         """Whether the timer entry of this wait still matters."""
