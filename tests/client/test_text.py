@@ -11,8 +11,7 @@ import pytest
 import nats_zio
 import zio
 from nats_zio.testing import NatsServer, ScriptedServer
-from tests.client.helpers import next_event
-from tests.client.scripted import connected, scripted
+from tests.client.scripted import connected, scripted, until
 from tests.secrecy import secret
 from zio.testing import SimNetwork
 
@@ -81,7 +80,7 @@ def member(text: str) -> str:
 
 
 def mixed_in(text: str) -> str:
-    return Enum("Names", {"MEMBER": text}, type=str).MEMBER  # type: ignore[no-any-return]
+    return Enum("Names", {"MEMBER": text}, type=str).MEMBER  # type: ignore[attr-defined, no-any-return]
 
 
 @pytest.fixture(params=[Odd, CaseBlind, member, mixed_in], ids=["odd", "case-blind", "StrEnum", "str and Enum"])
@@ -170,7 +169,7 @@ def test_options_are_the_text_they_are(text: Callable[[str], str]) -> None:
         with nats_zio.connect(url, **options, overflow=text("drop_old"), run_callbacks=text("task")) as nc:
             assert nc.servers == [server.url]
             assert nc.options.overflow == "drop_old"
-            assert type(nc.options.overflow) is type(nc.options.run_callbacks) is str
+            assert [type(nc.options.overflow), type(nc.options.run_callbacks)] == [str, str]
             sent = server.clients[0].options
             assert (sent["name"], sent["user"], sent["pass"]) == ("a name", "user", password)
         with nats_zio.connect([url], auth=lambda _: nats_zio.Auth(token=text(token))) as nc:
@@ -197,12 +196,12 @@ def test_the_overflow_of_a_subscription_is_the_text_it_is(text: Callable[[str], 
 
 def test_the_server_that_next_server_names_is_the_text_it_is(text: Callable[[str], str]) -> None:
     def main(first: ScriptedServer) -> None:
-        with ScriptedServer("s2", 4222) as second:
-            options = {"next_server": lambda urls, info: text(second.url), "no_randomize": True}
-            with nats_zio.connect([first.url, second.url], **options) as nc:
+        with ScriptedServer("s2", 4222) as second, ScriptedServer("s3", 4222) as third:
+            servers = [first.url, second.url, third.url]
+            with nats_zio.connect(servers, next_server=lambda *_: text(third.url), no_randomize=True) as nc:
                 events = nc.events()
                 nc.force_reconnect()
-                assert next_event(events, nats_zio.events.Reconnected).url == second.url
+                assert until(events, nats_zio.events.Reconnected)[-1] == nats_zio.events.Reconnected(third.url)
 
     scripted(main, network=SimNetwork(1))
 
