@@ -294,7 +294,7 @@ def shown(value: object) -> str:
 
 def test_every_event_is_taken_along(way: Way) -> None:
     def test(_server: ScriptedServer, nc: nats_zio.Client) -> None:
-        made = every_event(nc)
+        made: list[Any] = list(every_event(nc))
         # By name: a dataclass with slots is made twice.
         assert {type(event).__name__ for event in made} == {kind.__name__ for kind in events.Event.__subclasses__()}
         for event in made:
@@ -315,7 +315,7 @@ def test_an_event_of_a_slow_consumer_is_taken_along_as_it_comes(way: Way) -> Non
         nc.publish("a")
         nc.publish("a")
         nc.flush()
-        event = until(seen, events.SlowConsumer)[-1]
+        event: Any = until(seen, events.SlowConsumer)[-1]
         again = way(event)
         assert (again.dropped, again.sub.subject, again.sub.dropped) == (1, "a", 1)
 
