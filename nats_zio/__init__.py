@@ -53,7 +53,7 @@ if TYPE_CHECKING:
     from .protocol import Headers, ServerInfo
     from .protocol import Status as MessageStatus
     from .requests import Replies
-    from .subscriptions import Subscription
+    from .subscriptions import Subscription, SubscriptionSnapshot
     from .tls import TLS
 
 _HOMES = {
@@ -93,7 +93,7 @@ _HOMES = {
     "options": ("Options",),
     "protocol": ("Headers", "ServerInfo"),
     "requests": ("Replies",),
-    "subscriptions": ("Subscription",),
+    "subscriptions": ("Subscription", "SubscriptionSnapshot"),
     "tls": ("TLS",),
 }
 _HOME_OF = {name: module for module, names in _HOMES.items() for name in names}
@@ -155,6 +155,7 @@ __all__ = [
     "Subscription",
     "SubscriptionClosedError",
     "SubscriptionLostError",
+    "SubscriptionSnapshot",
     "TLS",
     "TLSRequiredError",
     "TimeoutError",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from contextlib import suppress
 from dataclasses import dataclass
 from os import getpid
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, NoReturn, Self
 
 from greenlet import getcurrent
 
@@ -124,7 +124,7 @@ class Client:
             loop.checkpoint(fiber)
         else:
             loop.budget = budget - 1
-        prefix = core.prefixes.get(subject)
+        prefix = core.prefixes.get(subject) if type(subject) is str else None  # a subclass may hash as it likes
         if prefix is not None and type(data) is bytes and reply is None and headers is None:
             size = len(data)
             line = prefix + SIZES[size] if size <= MAX_KNOWN_SIZE else b"%b%d" % (prefix, size)
@@ -430,6 +430,9 @@ class Client:
             core = self._core
             if core.opened and not core.closing and core.pid == getpid():
                 Forgotten(core).begin()
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError(f"{self!r} cannot be copied or pickled: share it, or connect where it is needed")
 
     def __repr__(self) -> str:
         return repr(self._core)

@@ -217,7 +217,7 @@ class Core:
         """``publish`` from a plain thread or another loop's task."""
         if getpid() != self.pid:
             notice_fork()
-        prefix = self.prefixes.get(subject)
+        prefix = self.prefixes.get(subject) if type(subject) is str else None
         if prefix is not None and type(data) is bytes and reply is None and headers is None:
             size = len(data)
             line = prefix + SIZES[size] if size <= MAX_KNOWN_SIZE else b"%b%d" % (prefix, size)
@@ -238,7 +238,7 @@ class Core:
     def publish_reply(self, reply: str, data: Data, headers: HeadersInput | None) -> None:
         """Answer a message: its reply subject comes from the server, so it needs no check."""
         if headers is None and type(data) is bytes:
-            line = b"PUB %b %d" % (reply.encode("utf-8", "surrogateescape"), len(data))
+            line = b"PUB %b %d" % (str.encode(reply, "utf-8", "surrogateescape"), len(data))
         else:
             line, data = self.framer.answer_frame(reply, data, headers)
         size = len(data)

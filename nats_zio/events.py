@@ -121,9 +121,11 @@ class MessageGivenUp(Event):
 
 @dataclass(frozen=True, slots=True)
 class UnmatchedReply(Event):
-    """A reply came under another subject than its inbox's, while several requests waited: nobody can tell whose it is.
+    """A reply came under another subject than its inbox's, and nobody can tell whose it is.
 
-    It was dropped. ``stats.unmatched_replies`` counts them.
+    Several requests waited, or none, or one was given up within the last ten seconds whose reply this may be. It was
+    dropped. ``stats.unmatched_replies`` counts them. Requests to the subjects that it may be from have an inbox of
+    their own from now on, so that their replies can be told apart.
     """
 
     subject: str

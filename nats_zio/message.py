@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from .errors import Error
-from .protocol import Headers, RawMessage, Status, decode_headers, encode_headers, plain
+from .framing import payload
+from .protocol import Headers, RawMessage, Status, checked_text, decode_headers
 
 if TYPE_CHECKING:
     from .core import Core
@@ -17,9 +18,11 @@ class Message(RawMessage):
     """One message: ``subject`` (str), ``data`` (bytes), ``reply`` (str or None), ``headers`` and ``status``.
 
     Received from a subscription or as a reply; or made, ``Message("subject", b"data", reply=..., headers=...)``, to be
-    published by ``client.publish_msg``, which checks it. Headers are read when first asked for. It can be copied and
-    pickled: then it has no client, and ``respond`` says so. Changing ``headers`` of a received message changes nothing
-    but that; publish what you have changed as a message of your own.
+    published by ``client.publish_msg``, which checks it; ``data`` is then a copy of what was given, as bytes. Headers
+    are read when first asked for, and may be changed: that is what ``publish_msg`` and copies have. A message can be
+    copied and pickled: then it has no client, and ``respond`` says so.
+
+    BadSubjectError for a subject or reply that is no str, HeaderError, TypeError for data that is none.
     """
 
     __slots__ = ("_headers", "_status")
@@ -31,9 +34,9 @@ class Message(RawMessage):
     def __init__(
         self, subject: str, data: Data = b"", *, reply: str | None = None, headers: HeadersInput | None = None
     ) -> None:
-        self.subject = plain(subject)
-        self.reply = plain(reply)
-        self.data = data  # type: ignore[assignment]  # what is no bytes becomes so when it is published
+        self.subject = checked_text("subject", subject)
+        self.reply = None if reply is None else checked_text("reply", reply)
+        self.data = payload(data)
         self.raw_headers = None
         self.owner = None
         self._headers = Headers(headers)
@@ -78,10 +81,11 @@ class Message(RawMessage):
         owner.publish_reply(reply, data, headers)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        raw = self.raw_headers
-        if raw is None:
-            raw = encode_headers(self.headers) or None
-        return _restored, (self.subject, self.data, self.reply, raw)
+        try:
+            read: tuple[Headers, Status | None] | None = self._headers, self._status
+        except AttributeError:  # nobody has looked at them, and so nobody has changed them
+            read = None
+        return _restored, (self.subject, self.data, self.reply, self.raw_headers, read)
 
     def __repr__(self) -> str:
         reply = f" reply={self.reply!r}" if self.reply else ""
@@ -96,7 +100,13 @@ class ReceivedMessage(Message):
     __init__ = object.__init__
 
 
-def _restored(subject: str, data: bytes, reply: str | None, raw_headers: bytes | None) -> Message:
+def _restored(
+    subject: str,
+    data: bytes,
+    reply: str | None,
+    raw_headers: bytes | None,
+    read: tuple[Headers, Status | None] | None,
+) -> Message:
     """What was copied or pickled."""
     message: Message = ReceivedMessage()
     message.subject = subject
@@ -104,4 +114,6 @@ def _restored(subject: str, data: bytes, reply: str | None, raw_headers: bytes |
     message.reply = reply
     message.raw_headers = raw_headers
     message.owner = None
+    if read is not None:
+        message._headers, message._status = read[0].copy(), read[1]
     return message

@@ -30,6 +30,18 @@ if TYPE_CHECKING:
 Overflow = Literal["drop_new", "drop_old", "block", "error"]
 RunCallbacks = Literal["task", "thread"]
 
+_TEXTS = (
+    "name",
+    "user",
+    "password",
+    "token",
+    "nkey_seed",
+    "credentials",
+    "proxy",
+    "inbox_prefix",
+    "run_callbacks",
+    "overflow",
+)
 _SWITCHES = (
     "allow_reconnect",
     "abort_on_auth_error",
@@ -123,7 +135,7 @@ class Options:
     overflow: Overflow = "drop_new"
 
     def __post_init__(self) -> None:
-        for name in ("name", "user", "password", "token", "nkey_seed", "credentials", "proxy", "inbox_prefix"):
+        for name in _TEXTS:
             value = getattr(self, name)
             if isinstance(value, str) and type(value) is not str:  # a member of an Enum, say
                 object.__setattr__(self, name, plain(value))

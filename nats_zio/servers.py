@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import SplitResult, quote, unquote, urlsplit
 
 from .errors import OptionError
+from .protocol import plain
 
 if TYPE_CHECKING:
     from .protocol import ServerInfo
@@ -50,7 +51,8 @@ def authority(host: str, port: int) -> str:
 
 def parse_server(url: str) -> Server:
     """Read one URL; scheme and port may be left out. OptionError (without the credentials) if it is none."""
-    return _parse(_text(url), shown_url(_text(url)))
+    text = _text(url)
+    return _parse(text, shown_url(text))
 
 
 def parse_servers(urls: str | list[str] | tuple[str, ...]) -> list[Server]:
@@ -58,12 +60,13 @@ def parse_servers(urls: str | list[str] | tuple[str, ...]) -> list[Server]:
     if isinstance(urls, (bytes, bytearray, Mapping)) or not isinstance(urls, Iterable):
         # Not the value itself: it may have a password in it.
         raise OptionError(f"servers must be a URL, several separated by commas, or a list, not {type(urls).__name__}")
-    texts = urls.split(",") if isinstance(urls, str) else list(urls)
+    urls = plain(urls)
+    texts = urls.split(",") if isinstance(urls, str) else list(map(_text, urls))
     # A comma in a password would have made two of one URL, and the first half would not look like a secret.
     doubtful = isinstance(urls, str) and len(texts) > 1 and "@" in urls
     servers = []
     for number, text in enumerate(texts, 1):
-        if _text(text).strip():
+        if text.strip():
             shown = f"number {number} of {len(texts)}" if doubtful and "@" not in text else shown_url(text)
             servers.append(_parse(text, shown))
     if not servers:
@@ -185,4 +188,4 @@ def _is_ip(host: str) -> bool:
 def _text(url: object) -> str:
     if not isinstance(url, str):
         raise OptionError(f"a server URL must be a str, not {type(url).__name__}")
-    return url
+    return plain(url)

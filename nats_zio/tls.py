@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import zio
 
 from .errors import OptionError
+from .protocol import plain
 
 if TYPE_CHECKING:
     import ssl
@@ -91,7 +92,7 @@ def tls_wanted(server: Server, options: Options) -> TLS | None:
 def secure(stream: Stream, server: Server, tls: TLS) -> Stream:
     """Shake hands on ``stream``; what to use in its place. OSError (ssl.SSLError is one): then it is of no use."""
     context = tls.context or zio.to_thread(_make_context, tls, abandon_on_cancel=True)
-    name = tls.hostname or server.tls_name or server.host
+    name = plain(tls.hostname) or server.tls_name or server.host
     if not name and context.check_hostname:
         raise OptionError(f"{server} has no host name to check the certificate by: give TLS(hostname=...)")
     return stream.start_tls(context, name or None, server_side=False)

@@ -31,7 +31,7 @@ def secret(hint: str = "secret", *, odd: bool = False) -> str:
 
 def record(value: str | bytes, what: str = "secret") -> None:
     """Look for this from now on: a password or the like, or a text with private keys, a seed or a JWT in it."""
-    text = value.decode("latin-1") if isinstance(value, bytes) else value
+    text = value.decode("latin-1") if isinstance(value, bytes) else str.__str__(value)
     blocks = _PEM.findall(text)
     if blocks:
         for kind, body in blocks:

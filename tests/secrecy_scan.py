@@ -212,11 +212,13 @@ def _record_userinfo(urls: Any) -> None:
     """As it stands in the URLs: they may be none, or be encoded in an unusual way."""
     if not isinstance(urls, (str, list, tuple)):
         return
-    for url in urls.split(",") if isinstance(urls, str) else urls:
-        if isinstance(url, str) and "@" in url:
+    given = [urls] if isinstance(urls, str) else urls
+    texts = [str.__str__(url) for url in given if isinstance(url, str)]
+    for url in [part for text in texts for part in text.split(",")] if isinstance(urls, str) else texts:
+        if "@" in url:
             userinfo = url.rpartition("@")[0].rpartition("://")[2]
             secrecy.record(userinfo.partition(":")[2] or userinfo, "userinfo")
-        if isinstance(url, str) and len(query := url.partition("?")[2]) >= secrecy.SHORTEST:
+        if len(query := url.partition("?")[2]) >= secrecy.SHORTEST:
             secrecy.record(query, "query")
 
 

@@ -20,6 +20,7 @@ from .subjects import (
     check_publish_subject,
     check_queue,
     check_subscribe_subject,
+    checked_text,
     matches,
 )
 from .text import plain, plain_bytes
@@ -53,6 +54,7 @@ __all__ = [
     "check_publish_subject",
     "check_queue",
     "check_subscribe_subject",
+    "checked_text",
     "classify",
     "decode_headers",
     "decode_status",

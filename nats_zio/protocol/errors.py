@@ -11,11 +11,14 @@ from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
 
+from .text import plain
+
 __all__ = ["BadSubjectError", "Error", "HeaderError", "MaxPayloadError", "ProtocolError", "shorten"]
 
 
 def shorten(value: object, limit: int = 64) -> str:
     """Return `repr(value)` for an error message; long `str` and `bytes` values are cut before they are formatted."""
+    value = plain(value)
     if isinstance(value, (str, bytes, bytearray)) and len(value) > limit:
         return f"{value[:limit]!r}... ({len(value)} {'characters' if isinstance(value, str) else 'bytes'})"
     text = repr(value)

@@ -51,10 +51,12 @@ class Headers(MutableMapping[str, str]):
         elif isinstance(source, Mapping):
             for key, values in source.items():
                 self[key] = values
+        elif isinstance(source, (str, bytes, bytearray)) or not isinstance(source, Iterable):
+            raise HeaderError(f"headers must be a mapping or pairs, not {type(source).__name__}: {shorten(source)}")
         else:
             for pair in source:
                 try:
-                    key, value = pair
+                    key, value = () if isinstance(pair, (str, bytes)) else pair  # no letters of a text of two
                 except (TypeError, ValueError):
                     raise HeaderError(f"headers must be pairs of key and value, not {shorten(pair)}") from None
                 self.add(key, value)

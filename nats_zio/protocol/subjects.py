@@ -11,6 +11,7 @@ import re
 from typing import NoReturn
 
 from .errors import BadSubjectError, shorten
+from .text import plain
 
 __all__ = [
     "MAX_CONTROL_LINE",
@@ -20,6 +21,7 @@ __all__ = [
     "check_publish_subject",
     "check_queue",
     "check_subscribe_subject",
+    "checked_text",
     "matches",
 ]
 
@@ -38,6 +40,13 @@ _TOKEN = rf"{_PLAIN}++"
 _PUBLISH = re.compile(rf"{_LITERAL_TOKEN}(?:\.{_LITERAL_TOKEN})*")
 _SUBSCRIBE = re.compile(rf"(?:(?!>\.){_TOKEN}\.)*{_TOKEN}")
 _QUEUE = re.compile(r"[^\x00-\x20\x7f\ud800-\udfff]++")
+
+
+def checked_text(what: str, value: str) -> str:
+    """Return `value` as an exact str; BadSubjectError if it is none. What it may be is for others to say."""
+    if not isinstance(value, str):
+        _refuse(what, value, wildcards=True)
+    return plain(value)
 
 
 def check_publish_subject(subject: str) -> None:

@@ -32,9 +32,10 @@ from ..errors import DisconnectedError, NoRespondersError, TimeoutError
 from ..framing import REMEMBERED, payload
 from ..latch import ThreadLatch
 from ..options import check_timeout
+from ..protocol import Headers, checked_text
 from .deadlines import Deadlines
 from .replies import Gathering
-from .rewritten import OwnInboxes, is_rewritten
+from .rewritten import OwnInboxes
 from .shortcut import read_reply
 
 if TYPE_CHECKING:
@@ -50,6 +51,8 @@ if TYPE_CHECKING:
 
 RETURN = 2.0  # seconds that those who reply have to connect again, when a request is repeated
 PAUSE = 0.05  # seconds between two questions then
+
+LATE = 10.0  # seconds in which the reply to a request that was given up may still come
 
 _NO_RESPONDERS = b"NATS/1.0 503"
 
@@ -76,10 +79,14 @@ class Requests:
         self._deadlines = Deadlines(loop, self._pending)
         self._prefixes: dict[str, bytes] = {}  # of PUB lines, for each subject, as far as the token
         self._tokens = count(1)
-        self._own = OwnInboxes(core, self._own_reply_came, self._own_refused)
+        self._own = OwnInboxes(core, self._reply_came, self._own_refused)
+        # The last request that was given up, and until when its reply may be taken for another's.
+        self._given_up = "", -inf
 
     def request(self, subject: str, data: Data, timeout: float | None, headers: HeadersInput | None) -> Message:
         """``Client.request``: from any task or thread."""
+        if type(subject) is not str:  # a subclass may hash and compare as it likes
+            subject = checked_text("subject", subject)
         core = self._core
         loop = core.loop
         fiber = getcurrent()
@@ -102,14 +109,16 @@ class Requests:
             deadline = loop.clock.now() + timeout
         token = str(next(self._tokens))
         prefix = self._prefixes.get(subject)
-        if prefix is not None and type(data) is bytes and headers is None:
-            line = b"%b%b %d" % (prefix, token.encode(), len(data))
-        elif is_rewritten(subject):
-            line, data = core.framer.frame(subject, data, self._own.open(token), headers)
-        else:
-            line, data = self._lines(subject, data, token, headers)
+        own = prefix is None and self._own.wanted(subject)
         waiter = Waiter(fiber, "a reply")
         try:
+            if prefix is not None and type(data) is bytes and headers is None:
+                line = b"%b%b %d" % (prefix, token.encode(), len(data))
+            elif own:
+                line, data = core.framer.frame(subject, data, self._own.reserve(token, subject), headers)
+                self._own.open(token)
+            else:
+                line, data = self._lines(subject, data, token, headers)
             return self._ask(waiter, token, subject, line, data, deadline, timeout)
         except BaseException:
             if waiter.state == WOKEN:  # struck when the reply was there
@@ -119,7 +128,7 @@ class Requests:
             self.forget(token)
             raise
         finally:
-            if token in self._own:
+            if own:
                 self._own.forget(token)
 
     def _ask(
@@ -172,7 +181,7 @@ class Requests:
         if core.loop.forked:
             core.loop.check_usable()
         refuse_to_block_here(self.request)
-        if is_rewritten(subject):
+        if self._own.wanted(subject):
             return call_home(core.loop, self.request, subject, payload(data), timeout, headers)  # type: ignore[no-any-return]
         if not self._inbox:
             call_home(core.loop, self.open)
@@ -192,7 +201,7 @@ class Requests:
             if alone and not threads_in_scopes:
                 message = read_reply(core, inbox, token, reply, until)
                 if message is not None:
-                    self.forget(token)
+                    self._pending.pop(token, None)
                     return message
             arrived = wait_in_thread(reply, None if until is None else until - monotonic())
         except BaseException:
@@ -216,6 +225,7 @@ class Requests:
         the question is repeated also if nobody listens.
         """
         data = payload(data)  # what is asked again is the same
+        headers = None if headers is None else Headers(headers)
         start = zio.now()
         left = timeout
         broken = False
@@ -243,20 +253,26 @@ class Requests:
 
     def gather(self, subject: str, data: Data, timeout: float | None, headers: HeadersInput | None) -> Gathering:
         """Publish a request whose replies gather. From any task or thread. TimeoutError: no room in ``timeout``."""
+        subject = checked_text("subject", subject)
         core = self._core
         loop = core.loop
         if not self._inbox:
             call_home(loop, self.open)
         token = str(next(self._tokens))
-        if is_rewritten(subject):
-            line, body = core.framer.frame(subject, data, edit_home(loop, self._own.open, token), headers)
-        else:
-            line, body = core.framer.request_frame(subject, data, self.prefix, token, headers)
-        gathering = Gathering(
-            loop, lambda gathering: self.add(token, gathering, line, subject), lambda: self.forget(token)
-        )
-        fiber = getcurrent()
-        if type(fiber) is Fiber and fiber.loop is loop:
+        try:
+            if self._own.wanted(subject):
+                line, body = core.framer.frame(subject, data, self._own.reserve(token, subject), headers)
+                edit_home(loop, self._own.open, token)
+            else:
+                line, body = core.framer.request_frame(subject, data, self.prefix, token, headers)
+            gathering = Gathering(
+                loop, lambda gathering: self.add(token, gathering, line, subject), lambda: self.forget(token)
+            )
+            fiber = getcurrent()
+            if type(fiber) is not Fiber or fiber.loop is not loop:
+                self.add(token, gathering, line, subject)
+                core.send_elsewhere(line, body, timeout, at_once=True)
+                return gathering
             if fiber.cancelled or loop.budget <= 0:
                 loop.checkpoint(fiber)
             outbound = core.outbound
@@ -267,13 +283,9 @@ class Requests:
             outbound.lines.extend((line, body))
             self.add(token, gathering, line, subject)
             return gathering
-        self.add(token, gathering, line, subject)
-        try:
-            core.send_elsewhere(line, body, timeout, at_once=True)
         except BaseException:
             self.forget(token)
             raise
-        return gathering
 
     def _timed_out(self, subject: str, timeout: float | None) -> TimeoutError:
         note = "" if self._core.is_connected else " (not connected)"
@@ -302,10 +314,12 @@ class Requests:
     def forget(self, token: str) -> None:
         """Nobody waits for it any more. If it waits for a connection itself, it is not sent."""
         entry = self._pending.pop(token, None)
-        if entry is not None:
-            self._core.outbound.withdraw(entry[1])
         if token in self._own:
             self._own.forget(token)
+        elif entry is not None:
+            self._given_up = entry[2], self._core.loop.clock.now() + LATE
+        if entry is not None:
+            self._core.outbound.withdraw(entry[1])
 
     def deliver(self, messages: list[Message], _bound: int) -> None:
         """Replies have come, by the shared inbox."""
@@ -314,15 +328,24 @@ class Requests:
             subject = message.subject
             if subject.startswith(inbox):
                 self._reply_came(subject[skip:], message)  # nobody waits: late, or a second reply
-            elif len(self._pending) == 1:
-                self._reply_came(next(iter(self._pending)), message)
             else:
-                self._core.reply_unmatched(message)
+                self._rewritten_came(message)
 
-    def _own_reply_came(self, token: str, messages: list[Message]) -> None:
-        """Replies have come by an inbox that is a request's own."""
-        for message in messages:
-            self._reply_came(token, message)
+    def _rewritten_came(self, message: Message) -> None:
+        """A reply under another subject: it is that of the only request that it can be of, if there is one.
+
+        Those to the subjects that it may have been asked of have an inbox of their own from now on.
+        """
+        asked = {token: entry[2] for token, entry in self._pending.copy().items() if token not in self._own}
+        given_up, until = self._given_up
+        doubtful = self._core.loop.clock.now() < until
+        for subject in (*asked.values(), given_up) if doubtful else asked.values():
+            self._own.learn(subject)
+            self._prefixes.pop(subject, None)
+        if len(asked) == 1 and not doubtful:
+            self._reply_came(next(iter(asked)), message)
+        else:
+            self._core.reply_unmatched(message)
 
     def _reply_came(self, token: str, message: Message) -> None:
         entry = self._pending.pop(token, None)
@@ -361,7 +384,7 @@ class Requests:
     def denied(self, info: ServerErrorInfo, error: PermissionDeniedError) -> None:
         """The server refused a publish: if a request to that subject (or with that reply) waits, it is that one's."""
         for token, (waiter, _line, subject, _) in self._pending.copy().items():
-            if info.subject in (subject, f"{self._inbox}.{token}"):
+            if info.subject in (subject, self._own.subject(token) or f"{self._inbox}.{token}"):
                 self._pending.pop(token, None)
                 waiter.fail(error)
                 return

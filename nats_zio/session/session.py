@@ -27,7 +27,7 @@ from ..errors import (
     TLSRequiredError,
 )
 from ..message import ReceivedMessage
-from ..protocol import ErrorKind, Parser, ServerInfo
+from ..protocol import ErrorKind, Parser, ServerInfo, plain
 from ..servers import advertised
 from . import lame_duck
 from .backoff import Backoff
@@ -341,7 +341,8 @@ class Session:
             return due, 0.0
         try:
             url, delay = (answer, 0.0) if isinstance(answer, str) else answer
-            return (due if url is None else self.pool.find(str(url))), max(float(delay or 0.0), 0.0)
+            chosen = due if url is None else self.pool.find(plain(url) if isinstance(url, str) else str(url))
+            return chosen, max(float(delay or 0.0), 0.0)
         except (TypeError, ValueError) as exc:
             problem = OptionError(f"next_server= must return a URL of the pool and seconds, or None: {exc}")
             self._core.option_failed("next_server", problem)

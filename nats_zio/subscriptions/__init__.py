@@ -2,7 +2,8 @@
 
 from .backpressure import ReaderGate
 from .held import hold_no_more, in_use
+from .snapshot import SubscriptionSnapshot
 from .subscribing import SubscriptionTable, Terms
 from .subscription import Subscription
 
-__all__ = ["ReaderGate", "Subscription", "SubscriptionTable", "Terms", "hold_no_more", "in_use"]
+__all__ = ["ReaderGate", "Subscription", "SubscriptionSnapshot", "SubscriptionTable", "Terms", "hold_no_more", "in_use"]

@@ -16,7 +16,7 @@ from zio.lowlevel import here
 from ..closed_reason import ClosedReason
 from ..errors import DisconnectedError, OptionError, PermissionDeniedError, TimeoutError
 from ..options import check_limit, check_overflow
-from ..protocol import encoder
+from ..protocol import encoder, plain
 from ..user_functions import check_plain
 from .attribution import Unconfirmed
 from .held import Held
@@ -62,6 +62,7 @@ class Terms:
         check_limit("max_msgs", self.max_msgs)
         check_limit("pending_msgs", self.pending_msgs)
         check_limit("pending_bytes", self.pending_bytes)
+        self.overflow = plain(self.overflow)
         check_overflow(self.overflow)
 
 

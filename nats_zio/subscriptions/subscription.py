@@ -38,6 +38,7 @@ from .handlers import HandlerRunner
 from .iterating import MessageIterator
 from .limits import Limits, size_of
 from .pending import make_pending
+from .snapshot import SubscriptionSnapshot, snapshot_values
 
 if TYPE_CHECKING:
     from zio.lowlevel import Loop
@@ -50,7 +51,8 @@ if TYPE_CHECKING:
 class Subscription:
     """Made by ``client.subscribe``. Iterating yields messages until it ends; ``with`` unsubscribes.
 
-    May be used from any task or thread. Selectable: ``zio.select(sub, ...)`` gives a message.
+    May be used from any task or thread. Selectable: ``zio.select(sub, ...)`` gives a message. A copy, or what comes out
+    of a pickle, is a :class:`SubscriptionSnapshot`, which tells of it.
     """
 
     def __init__(self, core: Core, subject: str, queue: str | None, sid: int, terms: Terms) -> None:
@@ -458,6 +460,9 @@ class Subscription:
     def __exit__(self, *exc_info: object) -> None:
         if not self._loop.forked:  # a forked child that leaves the block has nothing to end
             self.unsubscribe()
+
+    def __reduce__(self) -> tuple[type[SubscriptionSnapshot], tuple[object, ...]]:
+        return SubscriptionSnapshot, snapshot_values(self)
 
     def __len__(self) -> int:
         return len(self._queue)

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from ..errors import OptionError
+from ..protocol import plain
 from ..user_functions import Raised, check_plain
 
 if TYPE_CHECKING:
@@ -46,7 +47,8 @@ def ask_ws_headers(source: HeaderSource | None, user_functions: UserFunctions) -
 
 
 def _encoded(headers: Mapping[Any, Any]) -> list[tuple[bytes, bytes]]:
-    for name, value in headers.items():
+    pairs = [(plain(name), plain(value)) for name, value in headers.items()]
+    for name, value in pairs:
         if not isinstance(name, str) or not _NAME.fullmatch(name):
             raise OptionError(f"ws_headers: {name!r} cannot be the name of a header")
         if name.lower() in _OURS or name.lower().startswith(_OURS_BEGIN):
@@ -57,4 +59,4 @@ def _encoded(headers: Mapping[Any, Any]) -> list[tuple[bytes, bytes]]:
             raise OptionError(
                 f"ws_headers: the value of {name!r} must be printable ASCII on one line, without spaces around it"
             )
-    return [(name.encode(), value.encode()) for name, value in headers.items()]
+    return [(name.encode(), value.encode()) for name, value in pairs]

@@ -451,3 +451,51 @@ def test_a_call_amid_the_first_call_of_a_lazy_client_is_refused_and_that_goes_on
             nc.publish("x", b"1")
         assert sub.next(timeout=5).data == b"1"
     assert outcomes == ["refused"]
+
+
+# A message above the limit that no server has set yet.
+
+
+@pytest.mark.parametrize("lazy", [False, True])
+@pytest.mark.parametrize("limit", [1 << 20, 4 << 20])
+def test_before_there_was_a_server_a_large_message_is_kept_and_the_server_decides(lazy: bool, limit: int) -> None:
+    def main() -> None:
+        said: list[events.Event] = []
+        nc = nats_zio.connect(URL, lazy=lazy, retry_on_failed_connect=True, on_event=said.append)
+        nc.publish("large", b"x" * (2 << 20))
+        nc.publish("small", b"y")
+        with ScriptedServer("a", 4222, max_payload=limit) as server:
+            nc.flush(timeout=60)
+            nc.close()
+            published = [command.args[0] for command in server.all_clients[-1].commands if command.verb == "PUB"]
+            assert len(server.all_clients) == 1, "no connection was lost by it"
+        given_up = [event for event in said if isinstance(event, events.MessageGivenUp)]
+        if limit > 2 << 20:
+            assert (published, given_up) == (["large", "small"], [])
+            return
+        assert published == ["small"]
+        assert [(event.subject, event.size) for event in given_up] == [("large", 2 << 20)]
+        error = given_up[0].error
+        assert isinstance(error, nats_zio.MaxPayloadError)
+        assert (error.size, error.limit) == (2 << 20, limit)
+
+    simulated(main)
+
+
+@pytest.mark.parametrize("limit", [1 << 20, 4 << 20])
+def test_a_lazy_client_measures_its_first_message_by_the_limit_of_the_server_that_it_then_has(limit: int) -> None:
+    def main() -> None:
+        with (
+            ScriptedServer("a", 4222, max_payload=limit) as server,
+            nats_zio.connect(URL, lazy=True) as nc,
+        ):
+            if limit < 2 << 20:
+                with pytest.raises(nats_zio.MaxPayloadError, match=str(limit)):
+                    nc.publish("large", b"x" * (2 << 20))
+            else:
+                nc.publish("large", b"x" * (2 << 20))
+            nc.flush()
+            published = [command.args[0] for command in server.all_clients[0].commands if command.verb == "PUB"]
+            assert published == (["large"] if limit > 2 << 20 else [])
+
+    simulated(main)

@@ -158,8 +158,9 @@ class ForeignCall:
 
     def _interrupt_at_home(self) -> None:
         self.interrupted = True
-        if self.task is not None:
-            self.task._cancel()
+        task = self.task
+        if task is not None:
+            task._cancel()
 
     def lost(self) -> None:
         """The loop ended with this call in its inbox."""
@@ -250,6 +251,7 @@ class ForeignCall:
 
     def _outcome(self) -> Any:
         error = self.error
+        self.task = None  # which has the error too
         if error is not None:
             try:
                 raise error
