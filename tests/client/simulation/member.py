@@ -49,15 +49,11 @@ class HandlerError(Exception):
     """What a handler raises."""
 
 
-class HandlerExit(SystemExit):
-    """The same, and it ends nothing."""
-
-
 class HandlerEnd(BaseException):
     """The same, of no common kind."""
 
 
-HANDLER_ERRORS = HandlerError, HandlerExit, HandlerEnd
+HANDLER_ERRORS = HandlerError, HandlerEnd
 
 
 def urls(name: str) -> list[str]:
@@ -154,7 +150,7 @@ class Member:
         if self.run.handlers_raise and self.run.random.random() < 0.5:
             self.raised += 1
             self.run.result.raised += 1
-            raise self.run.choose(HandlerError, HandlerExit, HandlerEnd)
+            raise self.run.choose(*HANDLER_ERRORS)
 
     def iterate(self) -> None:
         sub = self.subs["iterated"]

@@ -89,7 +89,7 @@ class Run:
             split_reads=self.choose(0.0, 0.3, 0.9),
             split_writes=self.choose(0.0, 0.2, 0.5),
         )
-        self.network.random = Moments(self.network.seed)
+        self.network.random = self.moments = Moments(self.network.seed)
         self.network.on_connect = self.connected
         for name, host in product(("a", "b", "c"), HOSTS):
             self.network.alias(f"{name}.{host}", host, source=name)
@@ -371,7 +371,7 @@ class Run:
         self.network.change_links(latency=self.latency)
         self.handlers_raise = False
         self.refusal = ""
-        self.network.random.strike = None
+        self.moments.strike = None
         server = self.server
         server.max_payload = 1 << 20
         server.pong = "send"

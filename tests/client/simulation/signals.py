@@ -11,7 +11,7 @@ import random
 import signal
 import sys
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 import zio
 
@@ -40,7 +40,7 @@ class Handler:
         if self._due:
             self._due.pop()()
 
-    def __enter__(self) -> Handler:
+    def __enter__(self) -> Self:
         self._before = signal.signal(NUMBER, self._handle)
         return self
 
@@ -111,5 +111,5 @@ def strike_a_call(run: Run, what: Callable[[], object], after: int) -> None:
         run.result.signals += 1
         run.handler.signal(what)
 
-    run.network.random.after = after
-    run.network.random.strike = now
+    run.moments.after = after
+    run.moments.strike = now
