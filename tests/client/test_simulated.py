@@ -34,7 +34,7 @@ SEEDS = int(os.environ.get("NATS_ZIO_SEEDS", "15"))
 MANY = 200  # seeds after which every text of the -ERR catalogue has come by too
 COUNTED = {
     "lost": "messages lost",
-    "given_up": "messages given up, larger than a lowered limit",
+    "given_up": "messages given up",
     "refused": "handshakes refused",
     "raised": "handlers that raised",
     "signals": "signals",

@@ -49,7 +49,7 @@ class Result:
     cut: Counter[Cut] = field(default_factory=Counter)
     errors: Counter[str] = field(default_factory=Counter)  # texts of -ERR
     lost: int = 0
-    given_up: int = 0  # messages larger than a limit that was lowered
+    given_up: int = 0  # messages: mostly larger than a limit that was lowered
     refused: int = 0  # handshakes
     raised: int = 0  # errors of handlers of messages
     signals: int = 0
