@@ -6,8 +6,9 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import zio
-from tests.client.simulation.member import HOSTS, PORT, Member, urls
+from tests.client.simulation.member import Member
 from tests.client.simulation.signals import strike, strike_a_call, strike_the_loop
+from tests.client.simulation.terms import HOSTS, PORT, urls
 
 if TYPE_CHECKING:
     from tests.client.simulation.newcomer import Newcomer

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING
 
 import nats_zio
 import zio
-from tests.client.simulation.member import (
+from tests.client.simulation.signals import Strike
+from tests.client.simulation.terms import (
     CLOSE_TIMEOUT,
     CONNECT_TIMEOUT,
     HOSTS,
@@ -16,7 +17,6 @@ from tests.client.simulation.member import (
     urls,
     within,
 )
-from tests.client.simulation.signals import Strike
 
 if TYPE_CHECKING:
     from tests.client.simulation.run import Run

@@ -17,9 +17,10 @@ from nats_zio.testing.scripted import Command, ServedClient
 from tests.client.catalogue import CATALOGUE
 from tests.client.simulation.cuts import CUTS, Cut, Watch
 from tests.client.simulation.faults import FAULTS, NOWHERE
-from tests.client.simulation.member import FEW, HOSTS, MOST, PORT, Member, urls
+from tests.client.simulation.member import Member
 from tests.client.simulation.newcomer import Newcomer
 from tests.client.simulation.signals import Handler, Moments, Strike
+from tests.client.simulation.terms import FEW, HOSTS, MOST, PORT, urls
 from zio.testing import SimNetwork, run_virtual
 from zio.testing.sim import Connection
 
