@@ -52,5 +52,7 @@ class Newcomer:
             assert reply.data == b"new"
         except (*OUTCOMES, Strike) as exc:
             self.run.note(f"newcomer's request: {type(exc).__name__}")
+        except nats_zio.ServerError as exc:  # the inbox was taken for the subscription that it is about
+            self.run.check_told(exc.text)
         finally:
             within(CLOSE_TIMEOUT, nc.close)
