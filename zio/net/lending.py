@@ -32,6 +32,7 @@ class Loan:
     def begin(self) -> bool:
         """Lend it to the calling thread; False if it cannot be had."""
         holder = thread_holder()
+        holder.about_to_wait()
         polled = self._polled
         try:
             polled.unlent.pop()
