@@ -203,6 +203,8 @@ class Requests:
                 if message is not None:
                     self._pending.pop(token, None)
                     return message
+            if core.loop.forked:  # by a signal handler meanwhile, and this is the child
+                core.loop.check_usable()
             arrived = wait_in_thread(reply, None if until is None else until - monotonic())
         except BaseException:
             self.forget(token)

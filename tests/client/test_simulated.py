@@ -32,6 +32,14 @@ pytestmark = pytest.mark.simulated
 
 SEEDS = int(os.environ.get("NATS_ZIO_SEEDS", "15"))
 MANY = 200  # seeds after which every text of the -ERR catalogue has come by too
+COUNTED = {
+    "lost": "messages lost",
+    "given_up": "messages given up",
+    "refused": "handshakes refused",
+    "raised": "handlers that raised",
+    "signals": "signals",
+    "struck": "of these raised in the loop",
+}
 
 _results: dict[int, Result] = {}
 
@@ -76,13 +84,13 @@ def test_every_state_has_met_every_fault_and_every_place_was_cut(
     met: Counter[tuple[str, str]] = Counter()
     cut: Counter[Cut] = Counter()
     errors: Counter[str] = Counter()
-    lost = 0
+    more: Counter[str] = Counter()
     for seed in range(SEEDS):
         result = result_of(seed)
         met += result.met
         cut += result.cut
         errors += result.errors
-        lost += result.lost
+        more += Counter({what: getattr(result, what) for what in COUNTED})
     told = [f"faults met in {SEEDS} simulated runs, by what the client was doing:"]
     told += table(FAULTS, STATES, lambda fault, state: met[state, fault])
     for direction, frames in (("up", UP), ("down", DOWN)):
@@ -90,11 +98,16 @@ def test_every_state_has_met_every_fault_and_every_place_was_cut(
         ways = sorted({one.way for one in CUTS if one.direction == direction})
         places = {f"{verb} {part}": (verb, part) for verb, parts in frames.items() for part in parts}
         told += table(places, ways, lambda place, way: cut[Cut(direction, *places[place], way)])  # noqa: B023
-    told.append(f"\n-ERR: {sum(errors.values())} of {len(errors)} texts. Messages lost, all of them reported: {lost}")
+    told.append(
+        f"\n-ERR: {sum(errors.values())} of {len(errors)} texts. Messages lost, all of them reported: {more['lost']}"
+    )
+    told.append(", ".join(f"{meaning}: {more[what]}" for what, meaning in COUNTED.items() if what != "lost"))
     tell("\n".join(told))
     planned = set(product(LIVING, FAULTS)) if SEEDS >= SEEDS_FOR_PAIRS else set()
     if len(FAULTS) <= SEEDS:
         planned |= set(product(STATES, FAULTS))
+    if SEEDS >= SEEDS_FOR_PAIRS:
+        assert all(more[what] for what in COUNTED), more
     assert planned <= set(met)
     if SEEDS >= SEEDS_FOR_PLACES:
         assert {one[:3] for one in CUTS} <= {one[:3] for one in cut}

@@ -2,7 +2,7 @@
 
 While it is lent, the thread is the one to close the socket for good. It may be interrupted at any point by a signal
 handler that waits for the loop; so nobody waits for it, and a thread gives back what it has borrowed before it waits
-for anything else.
+for anything else. In a forked child all loans are over: the socket, and what comes by it, are the parent's.
 """
 
 from __future__ import annotations
@@ -55,7 +55,8 @@ class Loan:
     @property
     def over(self) -> bool:
         """Whether it was ended, by a signal handler's call in the same thread say, or the stream is being closed."""
-        return self._polled.borrower is not thread_holder() or self._polled.closed
+        polled = self._polled
+        return polled.borrower is not thread_holder() or polled.closed or polled.loop.forked
 
     def wait(self, seconds: float) -> bool:
         """Whether something to read, or an end, comes within ``seconds``."""
@@ -71,7 +72,7 @@ class Loan:
     def skip(self, n: int) -> bool:
         """Take ``n`` bytes that were seen; False, and nothing is taken, if it is over."""
         holder = thread_holder()
-        if self._polled.borrower is not holder:
+        if self._polled.borrower is not holder or self._polled.loop.forked:
             return False
         self._recv(n)  # between the look and this nothing can come: there is no other call
         return True
@@ -79,7 +80,7 @@ class Loan:
     def end(self, holder: ThreadHolder) -> None:
         """Give it back, if that thread has it. Any step may be done again, if an error has struck behind it."""
         polled = self._polled
-        if polled.borrower is holder:
+        if polled.borrower is holder and not polled.loop.forked:
             polled.io.lent_to = None
             if not polled.closed:
                 polled.register()

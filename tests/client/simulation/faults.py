@@ -6,10 +6,12 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import zio
-from tests.client.simulation.member import HOSTS, PORT, Member, urls
+from tests.client.simulation.member import Member
+from tests.client.simulation.signals import strike, strike_a_call, strike_the_loop
+from tests.client.simulation.terms import HOSTS, PORT, urls
 
 if TYPE_CHECKING:
-    from tests.client.simulation.member import Newcomer
+    from tests.client.simulation.newcomer import Newcomer
     from tests.client.simulation.run import Run
 
     Whom = Member | Newcomer
@@ -236,6 +238,87 @@ def nonsense_at_the_greeting(run: Run, who: Whom) -> None:
 def forced_by_the_user(run: Run, who: Whom) -> None:
     if isinstance(who, Member) and not who.nc.is_closed:
         who.nc.force_reconnect()
+
+
+@fault
+def limit_lowered_by_reload(run: Run, who: Whom) -> None:
+    """With or without a word to those who are connected."""
+    run.lower_limit()
+    if run.choose(True, False):
+        run.server.info()
+    act(who)
+
+
+@fault
+def limit_lowered_while_away(run: Run, who: Whom) -> None:
+    """What was kept meanwhile is too large now."""
+    refused(run, who)
+    act(who)
+    zio.sleep(run.random.random() * 0.2)
+    run.lower_limit()
+    for host in HOSTS:
+        run.network.host(host).connects = "accept"
+    zio.sleep(1)
+
+
+@fault
+def auth_service_away(run: Run, who: Whom) -> None:
+    """For so short a time that no client believes it."""
+    run.refuse(run.choose("Authorization Violation", "Authentication Timeout"))
+    reset(run, who)
+
+
+# The program around the client.
+
+
+@fault
+def handlers_that_raise(run: Run, who: Whom) -> None:
+    run.handlers_raise = True
+    for member in run.members:
+        if not member.closing:
+            zio.spawn(member.request)
+            act(member)
+    zio.sleep(run.random.random())
+
+
+@fault
+def signal_raises_in_the_loop(run: Run, who: Whom) -> None:
+    for _ in range(5):
+        strike_the_loop(run, strike)
+        act(who)
+        zio.sleep(run.random.random() * 0.05)
+
+
+@fault
+def signal_raises_amid_a_call(run: Run, who: Whom) -> None:
+    for _ in range(5):
+        strike_a_call(run, strike, run.random.randrange(5))
+        act(who)
+        zio.sleep(run.random.random() * 0.1)
+
+
+@fault
+def signal_handler_publishes(run: Run, who: Whom) -> None:
+    """In the loop itself, and in the middle of a read or write."""
+    publish = run.choose(*run.members).publish_in_handler
+    for _ in range(5):
+        strike_a_call(run, publish, run.random.randrange(5))
+        strike_the_loop(run, publish)
+        act(who)
+        zio.sleep(run.random.random() * 0.1)
+
+
+@fault
+def signal_handler_wakes(run: Run, who: Whom) -> None:
+    """It sets an event that a task waits for."""
+    for number in range(5):
+        event = zio.Event()
+        waiting = zio.spawn(event.wait, name="waits for a signal handler")
+        if number % 2:
+            zio.pause()
+        strike_the_loop(run, event.set)
+        act(who)
+        waiting.join(timeout=0.001)
 
 
 def act(who: Whom) -> None:

@@ -5,71 +5,34 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from itertools import pairwise
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import nats_zio
 import zio
 from nats_zio import ClosedReason, events
+from tests.client.simulation.signals import Strike, bears_strikes
+from tests.client.simulation.terms import (
+    CLOSE_TIMEOUT,
+    DRAIN_TIMEOUT,
+    FEW,
+    FLUSH_TIMEOUT,
+    HANDLER_ERRORS,
+    HOSTS,
+    MOST,
+    NEXT_TIMEOUT,
+    OPTIONS,
+    OUTCOMES,
+    PUBLISH_TIMEOUT,
+    REQUEST_TIMEOUT,
+    body,
+    read_body,
+    urls,
+    within,
+)
 
 if TYPE_CHECKING:
     from tests.client.simulation.run import Run
     from zio.testing.sim import Connection
-
-HOSTS = ("s1", "s2")  # one server, reached in two ways
-PORT = 4222
-CONNECT_TIMEOUT = 1.0
-REQUEST_TIMEOUT = 1.0
-FLUSH_TIMEOUT = 0.7
-NEXT_TIMEOUT = 0.3
-PUBLISH_TIMEOUT = 20.0  # publish has none of its own; but a writer is not stuck for longer than it takes to find out
-DRAIN_TIMEOUT = 10.0
-CLOSE_TIMEOUT = 2.0
-MOST = 30  # messages that a subscription with a limit waits for
-FEW = 12  # of those that come slowly
-SLACK = 1e-6  # rounding: nothing may end later than its timeout
-
-OPTIONS: dict[str, Any] = {
-    "ping_interval": 0.5,
-    "max_outstanding_pings": 2,
-    "connect_timeout": CONNECT_TIMEOUT,
-    "reconnect_wait": 0.02,
-    "reconnect_max_wait": 0.3,
-    "reconnect_buffer_size": 200_000,
-    "abort_on_auth_error": False,
-}
-OUTCOMES = (
-    nats_zio.TimeoutError,
-    nats_zio.DisconnectedError,
-    nats_zio.NoRespondersError,
-    nats_zio.ReconnectBufferFullError,
-)
-
-
-def urls(name: str) -> list[str]:
-    return [f"nats://{name}.{host}:{PORT}" for host in HOSTS]
-
-
-def body(name: str, number: int) -> bytes:
-    """What a client says in its message of this number: by it alone one can tell that it came whole."""
-    size = (0, 0, 0, 10, 100, 1500)[number * 7919 % 6]
-    return b"%s %d " % (name.encode(), number) + (b"%d," % number * size)[:size]
-
-
-def read_body(data: bytes) -> tuple[str, int]:
-    name, number = data.split(b" ")[:2]
-    found = name.decode(), int(number)
-    assert data == body(*found), f"not as it was published: {data!r}"
-    return found
-
-
-def within(seconds: float, call: Callable[[], Any]) -> Any:
-    """What `call()` returns or raises; no later than that."""
-    start = zio.now()
-    try:
-        return call()
-    finally:
-        took = zio.now() - start
-        assert took <= seconds + SLACK, f"{took} s instead of at most {seconds} s"
 
 
 class Member:
@@ -78,9 +41,14 @@ class Member:
     def __init__(self, run: Run, name: str) -> None:
         self.run = run
         self.name = name
-        self.nc: nats_zio.Client = nats_zio.connect(urls(name), name=name, verbose=name == "b", **OPTIONS)
+        self.nc: nats_zio.Client = nats_zio.connect(
+            urls(name), name=name, verbose=name == "b", abort_on_auth_error=run.choose(True, False), **OPTIONS
+        )
         self.seen = self.nc.events()
         self.told: list[events.Event] = []
+        self.accepted = 0  # messages that publish has taken, without those of requests
+        self.given_up = 0  # messages, as it was told
+        self.raised = 0  # errors of handlers
         self.sent = 0
         self.apart = 0
         self.got: dict[str, list[tuple[str, int]]] = {}
@@ -97,10 +65,8 @@ class Member:
         for how, make in {
             "iterated": lambda: self.nc.subscribe("data.>"),
             "taken": lambda: self.nc.subscribe("data.*"),
-            "handled": lambda: self.nc.subscribe("data.>", cb=lambda message: self.note("handled", message)),
-            "serving": lambda: self.nc.subscribe(
-                "svc", queue="servers", cb=lambda message: message.respond(message.data)
-            ),
+            "handled": lambda: self.nc.subscribe("data.>", cb=self.handle),
+            "serving": lambda: self.nc.subscribe("svc", queue="servers", cb=self.serve),
         }.items():
             if how not in self.subs or self.ended_by_an_error(self.subs[how]):
                 self.subs[how] = make()
@@ -124,19 +90,38 @@ class Member:
             assert message.headers["number"] == str(found[1])
         self.got.setdefault(how, []).append(found)
 
+    def handle(self, message: nats_zio.Message) -> None:
+        self.note("handled", message)
+        self.raise_perhaps()
+
+    def serve(self, message: nats_zio.Message) -> None:
+        self.raise_perhaps()
+        message.respond(message.data)
+
+    def raise_perhaps(self) -> None:
+        if self.run.handlers_raise and self.run.random.random() < 0.5:
+            self.raised += 1
+            self.run.result.raised += 1
+            raise self.run.choose(*HANDLER_ERRORS)
+
     def iterate(self) -> None:
-        try:
-            for message in self.subs["iterated"]:
-                self.note("iterated", message)
-        except nats_zio.ServerError as exc:
-            self.run.note(f"{self.name} iterating: {exc}")
+        sub = self.subs["iterated"]
+        while sub.closed_reason is None:
+            try:
+                for message in sub:
+                    self.note("iterated", message)
+            except nats_zio.ServerError as exc:
+                self.run.note(f"{self.name} iterating: {exc}")
+                return
+            except Strike:
+                self.run.note(f"{self.name} iterating: struck")
 
     def take(self) -> None:
         sub = self.subs["taken"]
         while True:
             try:
                 message = within(NEXT_TIMEOUT, lambda: sub.next(timeout=NEXT_TIMEOUT))
-            except nats_zio.TimeoutError:
+            except (nats_zio.TimeoutError, Strike):
                 continue
             except (nats_zio.SubscriptionClosedError, nats_zio.ServerError):
                 return
@@ -157,6 +142,7 @@ class Member:
         self.apart += 1
         self.publish_as(f"{self.name}{self.apart}", 1, kind)
 
+    @bears_strikes
     def publish_as(self, publisher: str, number: int, kind: str | None, subject: str | None = None) -> None:
         """Plain, with a reply subject, with headers, or with both."""
         kind = kind or self.run.choose("plain", "plain", "reply", "headers", "both")
@@ -172,9 +158,25 @@ class Member:
             )
         except nats_zio.ReconnectBufferFullError:
             self.run.note(f"{self.name} publish: no room")
+        except nats_zio.MaxPayloadError as exc:
+            self.run.note(f"{self.name} publish: {exc}")
+            self.run.check_lowered()
         except (nats_zio.ConnectionClosedError, nats_zio.DrainingError):
             assert self.closing
+        else:
+            self.accepted += 1
 
+    def publish_in_handler(self) -> None:
+        """As the handler of a signal does: it may not wait, and is told so."""
+        self.apart += 1
+        try:
+            self.nc.publish(f"data.{self.name}", body(f"{self.name}{self.apart}", 1))
+        except (zio.BlockingNotAllowed, nats_zio.Error) as exc:
+            self.run.note(f"{self.name} publish in a handler: {type(exc).__name__}")
+        else:
+            self.accepted += 1
+
+    @bears_strikes
     def request(self) -> None:
         token = b"ask %s %d" % (self.name.encode(), self.run.random.randrange(1 << 60))
         try:
@@ -189,6 +191,7 @@ class Member:
         else:
             assert reply.data == token, f"{reply.data!r} in reply to {token!r}"
 
+    @bears_strikes
     def flush(self) -> None:
         connection = next(iter(self.connections), None) if self.nc.is_connected else None
         try:
@@ -204,6 +207,7 @@ class Member:
         """Whoever had asked on this connection has not waited on when it was lost."""
         assert connection is None or not connection.client.closed
 
+    @bears_strikes
     def subscribe(self, *, limited: bool | None = None) -> None:
         """One more subscription that ends by itself; or one that ends at once."""
         random = self.run.random
@@ -318,6 +322,17 @@ class Member:
         assert 0 <= observed[0] <= reported[0], f"{observed[0]} messages lost, {reported[0]} reported"
         assert 0 <= observed[1] <= reported[1], f"{observed[1]} bytes lost, {reported[1]} reported"
         self.run.result.lost += observed[0]
+        given_up = [event for event in self.told if isinstance(event, events.MessageGivenUp)]
+        missing = self.accepted - self.run.published(self.name)
+        assert missing <= reported[0] + len(given_up), f"{missing} messages lost, {reported[0]} and {given_up} reported"
+        for event in given_up:  # or it has broken the connection twice
+            if not isinstance(event.error, nats_zio.DisconnectedError):
+                assert isinstance(event.error, nats_zio.MaxPayloadError)
+                self.run.check_lowered()
+        self.run.result.given_up += len(given_up) - self.given_up
+        self.given_up = len(given_up)
+        told = [event for event in self.told if isinstance(event, events.CallbackError)]
+        assert sum(isinstance(event.error, HANDLER_ERRORS) for event in told) == self.raised
 
     def check_deliveries(self) -> None:
         """Each subscription had messages once at most, and those of a publisher in the order the server had them."""
@@ -368,36 +383,3 @@ class Member:
         assert len(self.nc._core.requests) == 0
         assert not self.nc._core.table.entries
         assert not self.connections
-
-
-class Newcomer:
-    """A client that is connecting for the first time while something goes wrong."""
-
-    name = "c"
-
-    def __init__(self, run: Run) -> None:
-        self.run = run
-        self.done = False
-        self.task = zio.spawn(self.live)
-
-    @property
-    def connections(self) -> list[Connection]:
-        return [c for c in self.run.network.connections if c.source == self.name and not c.client.closed]
-
-    def state(self) -> str:
-        return "connecting"
-
-    def live(self) -> None:
-        """Connect, or learn within its time that it cannot be; use it, and close it."""
-        try:
-            nc = within(len(HOSTS) * CONNECT_TIMEOUT, lambda: nats_zio.connect(urls(self.name), name="c", **OPTIONS))
-        except nats_zio.Error as exc:
-            self.run.note(f"newcomer: {type(exc).__name__}")
-            return
-        try:
-            reply = within(REQUEST_TIMEOUT, lambda: nc.request("svc", b"new", timeout=REQUEST_TIMEOUT))
-            assert reply.data == b"new"
-        except OUTCOMES as exc:
-            self.run.note(f"newcomer's request: {type(exc).__name__}")
-        finally:
-            within(CLOSE_TIMEOUT, nc.close)

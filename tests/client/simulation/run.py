@@ -17,7 +17,10 @@ from nats_zio.testing.scripted import Command, ServedClient
 from tests.client.catalogue import CATALOGUE
 from tests.client.simulation.cuts import CUTS, Cut, Watch
 from tests.client.simulation.faults import FAULTS, NOWHERE
-from tests.client.simulation.member import FEW, HOSTS, MOST, PORT, Member, Newcomer, urls
+from tests.client.simulation.member import Member
+from tests.client.simulation.newcomer import Newcomer
+from tests.client.simulation.signals import Handler, Moments, Strike
+from tests.client.simulation.terms import FEW, HOSTS, MOST, PORT, urls
 from zio.testing import SimNetwork, run_virtual
 from zio.testing.sim import Connection
 
@@ -27,6 +30,7 @@ LIVING = ("idle", "publishing", "requesting", "flushing", "blocked", "handshakin
 STATES = (*LIVING, "connecting", "draining", "closing")
 STRIKES = 6
 CUTS_A_RUN = 3
+REFUSED_FOR = 1.5  # seconds; a client believes what is said for two
 
 PAIRS = list(product(LIVING, FAULTS))
 # Seeds after which all that is planned has happened: pairs of state and fault; every place of a cut; in every way.
@@ -46,6 +50,11 @@ class Result:
     cut: Counter[Cut] = field(default_factory=Counter)
     errors: Counter[str] = field(default_factory=Counter)  # texts of -ERR
     lost: int = 0
+    given_up: int = 0  # messages: mostly larger than a limit that was lowered
+    refused: int = 0  # handshakes
+    raised: int = 0  # errors of handlers of messages
+    signals: int = 0
+    struck: int = 0  # times that the main task was told what has struck the loop
 
 
 class Run:
@@ -56,6 +65,11 @@ class Run:
         self.result = Result(seed)
         self.over = False
         self.paused = False
+        self.handlers_raise = False
+        self.lowered = False  # has the server's limit ever been
+        self.refusal = ""  # what is said to who wants to log in
+        self.refused_until = 0.0
+        self.handler = Handler()
         self.lame = False  # the server has announced its end since the last rest
         self.members: list[Member] = []
         self.order: dict[str, dict[int, int]] = {}  # of each publisher: at which place the server had each message
@@ -76,6 +90,7 @@ class Run:
             split_reads=self.choose(0.0, 0.3, 0.9),
             split_writes=self.choose(0.0, 0.2, 0.5),
         )
+        self.network.random = self.moments = Moments(self.network.seed)
         self.network.on_connect = self.connected
         for name, host in product(("a", "b", "c"), HOSTS):
             self.network.alias(f"{name}.{host}", host, source=name)
@@ -90,8 +105,15 @@ class Run:
 
     # What the server has seen.
 
-    def sees(self, client: ServedClient, command: Command) -> None:
-        """Each message of the work, in the order in which the server gives them out, and each question."""
+    def sees(self, client: ServedClient, command: Command) -> bool:
+        """Each message of the work, in the order in which the server gives them out, and each question.
+
+        True if the server is to do nothing with it.
+        """
+        if command.verb == "CONNECT" and self.refusal and zio.now() < self.refused_until:
+            client.error(self.refusal, close=True)
+            self.result.refused += 1
+            return True
         if command.verb == "PUB" and command.args[0] == "svc":
             self.asked[command.data] = client.stream.connection  # type: ignore[attr-defined]
         elif command.verb in {"PUB", "HPUB"} and command.args[0].startswith(("data.", "slow")):
@@ -100,6 +122,7 @@ class Run:
             assert int(number) not in known, f"twice at the server: {command.data[:20]!r}"
             self.places += 1
             known[int(number)] = self.places
+        return False
 
     def arrived(self, name: str) -> tuple[int, int]:
         """How many messages and bytes of a client the server has had.
@@ -111,7 +134,10 @@ class Run:
         for client in self.server.all_clients:
             if client.options.get("name") != name:
                 continue
-            assert client.violation is None, f"a broken frame: {client.violation!r} after {client.commands[-1:]}"
+            known = self.lowered and client.violation == "Maximum Payload Violation"
+            assert client.violation is None or known, (
+                f"a broken frame: {client.violation!r} after {client.commands[-1:]}"
+            )
             for command in client.commands:
                 if command.verb in {"PUB", "HPUB"}:
                     count += 1
@@ -121,6 +147,10 @@ class Run:
         wrong = [pair for pair in pairwise(numbers) if pair[0] >= pair[1]]
         assert not wrong, f"{name} at the server: twice, or not in order: {wrong}"
         return count, size
+
+    def published(self, name: str) -> int:
+        """How many of its messages, without requests, the server has had."""
+        return sum(len(known) for publisher, known in self.order.items() if publisher.rstrip("0123456789") == name)
 
     def serving(self, who: Member | Newcomer) -> list[ServedClient]:
         return [client for client in self.server.clients if client.stream.connection.source == who.name]  # type: ignore[attr-defined]
@@ -136,9 +166,32 @@ class Run:
         """That is an error which the server has sent."""
         assert self.result.errors[text], text
 
+    def lower_limit(self) -> None:
+        self.lowered = True
+        self.server.max_payload = self.choose(100, 1000)
+
+    def check_lowered(self) -> None:
+        """A message may have been too large."""
+        assert self.lowered
+
+    def refuse(self, text: str) -> None:
+        """From now on, but not for long."""
+        self.refusal, self.refused_until = text, zio.now() + REFUSED_FOR
+
     # Its course.
 
     def main(self) -> None:
+        """The main task: what strikes the loop is told here, and the work goes on."""
+        body = zio.spawn(self.body)
+        while True:
+            try:
+                body.join()
+                break
+            except Strike:
+                self.result.struck += 1
+        self.check_tasks()
+
+    def body(self) -> None:
         with ScriptedServer("", PORT, ping_interval=1.0, write_deadline=5.0) as self.server:
             self.server.on_command = self.sees
             self.members = [Member(self, name) for name in ("a", "b")]
@@ -174,7 +227,6 @@ class Run:
             self.rest()
             assert not self.server.clients, "the server still has clients"
             assert not self.network.connections
-        self.check_tasks()
 
     def rest(self) -> None:
         """What is on its way arrives, half-open links are found out, who was to leave a lame duck has left it."""
@@ -318,7 +370,11 @@ class Run:
             connection.up.allow(None)
             connection.down.allow(None)
         self.network.change_links(latency=self.latency)
+        self.handlers_raise = False
+        self.refusal = ""
+        self.moments.strike = None
         server = self.server
+        server.max_payload = 1 << 20
         server.pong = "send"
         server.split = None
         server.greeting = None
@@ -345,7 +401,8 @@ def simulate(seed: int, *, journal: bool = False) -> Result:
     """
     run = Run(seed, journal=journal)
     try:
-        run_virtual(run.main, seed=seed, network=run.network)
+        with run.handler:
+            run_virtual(run.main, seed=seed, network=run.network)
     except BaseException as exc:
         if not journal:
             simulate(seed, journal=True)
